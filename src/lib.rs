@@ -1,0 +1,3 @@
+//! map
+#![allow(missing_docs)]
+pub mod dev;
