@@ -1,1 +1,2 @@
-fn main(){}
+//! The command `watchbell`.
+fn main() {}

@@ -1,0 +1,417 @@
+//! The settings: `config/default.toml`, overlaid by a file, overlaid by the environment; validated once.
+//!
+//! Invariant: a [`Config`] that exists can be run with. Every error is one line that names the key and where its value
+//! came from.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use config::{Environment, File, FileFormat, Value, ValueKind};
+use ipnet::IpNet;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+
+/// The defaults, with every key explained.
+pub const DEFAULTS: &str = include_str!("../config/default.toml");
+
+const PREFIX: &str = "WATCHBELL";
+
+/// A setting that can't be used.
+#[derive(Debug, thiserror::Error)]
+#[error("bad configuration: `{key}` {problem} ({origin})")]
+pub struct ConfigError {
+    key: String,
+    problem: String,
+    origin: String,
+}
+
+macro_rules! section {
+    ($(#[$doc:meta])* $name:ident { $($field:ident: $type:ty),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Deserialize)]
+        #[expect(missing_docs, reason = "each key is explained in config/default.toml")]
+        pub struct $name { $(pub $field: $type),* }
+    };
+}
+
+section! {
+    /// All settings; the sections of `config/default.toml`.
+    Config { database: Database, nats: Nats, ingest: Ingest, detect: Detect, deliver: Deliver, secrets: Secrets, api: Api, log: Log }
+}
+section! {
+    /// PostgreSQL.
+    Database {
+        url: SecretString,
+        connect_timeout_seconds: u64,
+        statement_timeout_seconds: u64,
+        ingest_connections: usize,
+        detect_connections: usize,
+        deliver_connections: usize,
+        api_connections: usize,
+    }
+}
+section! {
+    /// The broker.
+    Nats { url: SecretString, credentials_file: String }
+}
+section! {
+    /// From the stream into the table.
+    Ingest {
+        stream: String,
+        consumer: String,
+        subject_prefix: String,
+        stream_max_bytes: i64,
+        max_ack_pending: i64,
+        ack_wait_seconds: u64,
+        batch_size: usize,
+        batch_interval_ms: u64,
+        batch_max: usize,
+        accepted_days: u32,
+        future_tolerance_seconds: u32,
+        tenant_cache_seconds: u64,
+        series_cache_size: u64,
+        rejected_keep_days: u32,
+        rejected_keep_rows: i64,
+    }
+}
+section! {
+    /// From readings to alerts.
+    Detect { lease_seconds: u64, commit_interval_ms: u64, readings_per_step: usize }
+}
+section! {
+    /// From owed notifications to receivers.
+    Deliver {
+        concurrency: usize,
+        concurrency_per_destination: usize,
+        lease_seconds: u64,
+        request_timeout_seconds: u64,
+        worker_ttl_seconds: u64,
+        hold_seconds: u64,
+        egress_allow: Vec<IpNet>,
+        retry: crate::retry::RetryPolicy,
+    }
+}
+section! {
+    /// The key that seals the secrets of destinations.
+    Secrets { key: SecretString, key_file: String }
+}
+section! {
+    /// HTTP for programs and people.
+    Api { listen: SocketAddr }
+}
+section! {
+    /// Logs.
+    Log { format: LogFormat, filter: String }
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs, one object a line.
+    Json,
+}
+
+impl Config {
+    /// Reads defaults, the file if one is given, and the environment of this process.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for a file that can't be read, a key that nobody knows and a value that can't be used.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        Self::from_sources(file, std::env::vars().collect())
+    }
+
+    /// As [`Self::load`], with an environment given by the caller.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn from_sources(
+        file: Option<&Path>,
+        environment: std::collections::HashMap<String, String>,
+    ) -> Result<Self, ConfigError> {
+        let mut builder = config::Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
+        if let Some(path) = file {
+            builder = builder.add_source(File::from(path).format(FileFormat::Toml));
+        }
+        for (variable, key) in [("DATABASE_URL", "database.url"), ("NATS_URL", "nats.url")] {
+            if let Some(url) = environment.get(variable).filter(|url| !url.is_empty()) {
+                let value = Value::new(Some(&format!("environment variable {variable}")), url.clone());
+                builder = builder
+                    .set_default(key, value.clone())
+                    .and_then(|b| b.set_override(key, value))
+                    .map_err(|error| ConfigError::new(key, error, "environment"))?;
+            }
+        }
+        let source = Environment::with_prefix(PREFIX)
+            .prefix_separator("__")
+            .separator("__")
+            .list_separator(",")
+            .with_list_parse_key("deliver.egress_allow")
+            .try_parsing(true)
+            .ignore_empty(true)
+            .source(Some(
+                environment.into_iter().filter(|(name, _)| name.starts_with("WATCHBELL__")).collect(),
+            ));
+        builder = builder.add_source(source);
+        let merged = builder.build().map_err(|error| match file {
+            Some(path) => ConfigError::new("--config", error, &path.display().to_string()),
+            None => ConfigError::new("environment", error, "environment"),
+        })?;
+        refuse_unknown_keys(&merged.cache)?;
+        let tree = merged.cache.clone();
+        let mut config: Self = merged.try_deserialize().map_err(|error| type_error(&error, &tree))?;
+        config.validate().map_err(|(key, problem)| ConfigError::new(key, problem, &origin_of(&tree, key)))?;
+        config.read_key_file(&tree)?;
+        Ok(config)
+    }
+
+    fn validate(&self) -> Result<(), (&'static str, String)> {
+        let positive = [
+            ("database.connect_timeout_seconds", self.database.connect_timeout_seconds),
+            ("database.statement_timeout_seconds", self.database.statement_timeout_seconds),
+            ("database.ingest_connections", self.database.ingest_connections as u64),
+            ("database.detect_connections", self.database.detect_connections as u64),
+            ("database.deliver_connections", self.database.deliver_connections as u64),
+            ("database.api_connections", self.database.api_connections as u64),
+            ("ingest.ack_wait_seconds", self.ingest.ack_wait_seconds),
+            ("ingest.batch_size", self.ingest.batch_size as u64),
+            ("ingest.batch_interval_ms", self.ingest.batch_interval_ms),
+            ("ingest.accepted_days", self.ingest.accepted_days.into()),
+            ("detect.lease_seconds", self.detect.lease_seconds),
+            ("detect.commit_interval_ms", self.detect.commit_interval_ms),
+            ("detect.readings_per_step", self.detect.readings_per_step as u64),
+            ("deliver.concurrency", self.deliver.concurrency as u64),
+            ("deliver.concurrency_per_destination", self.deliver.concurrency_per_destination as u64),
+            ("deliver.request_timeout_seconds", self.deliver.request_timeout_seconds),
+            ("deliver.worker_ttl_seconds", self.deliver.worker_ttl_seconds),
+            ("deliver.hold_seconds", self.deliver.hold_seconds),
+            ("deliver.retry.first_delay_ms", self.deliver.retry.first_delay_ms),
+            ("deliver.retry.horizon_seconds", self.deliver.retry.horizon_seconds),
+        ];
+        if let Some((key, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
+            return Err((key, "must be at least 1".to_owned()));
+        }
+        for (key, name) in
+            [("ingest.stream", &self.ingest.stream), ("ingest.consumer", &self.ingest.consumer)]
+        {
+            if name.is_empty() || name.contains(['.', '*', '>', ' ', '/', '\\']) {
+                return Err((key, "must be a name without dots, spaces, slashes and wildcards".to_owned()));
+            }
+        }
+        if self.ingest.subject_prefix.split('.').any(|t| t.is_empty() || t.contains(['*', '>', ' '])) {
+            return Err(("ingest.subject_prefix", "must be subject tokens without wildcards".to_owned()));
+        }
+        if self.ingest.batch_max < self.ingest.batch_size {
+            return Err(("ingest.batch_max", "must be at least ingest.batch_size".to_owned()));
+        }
+        if self.ingest.max_ack_pending < 3 * self.ingest.batch_size as i64 {
+            return Err((
+                "ingest.max_ack_pending",
+                "must be at least three times ingest.batch_size".to_owned(),
+            ));
+        }
+        if self.deliver.request_timeout_seconds >= self.deliver.lease_seconds {
+            return Err((
+                "deliver.lease_seconds",
+                "must be more than deliver.request_timeout_seconds".to_owned(),
+            ));
+        }
+        if self.deliver.retry.factor < 1.0 {
+            return Err(("deliver.retry.factor", "must be at least 1".to_owned()));
+        }
+        if !(0.0..=1.0).contains(&self.deliver.retry.jitter) {
+            return Err(("deliver.retry.jitter", "must be from 0 to 1".to_owned()));
+        }
+        let url = self.database.url.expose_secret();
+        if !url.is_empty() && url.parse::<tokio_postgres::Config>().is_err() {
+            return Err((
+                "database.url",
+                "is not a PostgreSQL URL (postgres://user@host/database)".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
+    fn read_key_file(&mut self, tree: &Value) -> Result<(), ConfigError> {
+        if self.secrets.key_file.is_empty() {
+            return Ok(());
+        }
+        let path = PathBuf::from(&self.secrets.key_file);
+        let key = std::fs::read_to_string(&path).map_err(|error| {
+            let problem = format!("can't be read from {}: {error}", path.display());
+            ConfigError::new("secrets.key_file", problem, &origin_of(tree, "secrets.key_file"))
+        })?;
+        self.secrets.key = key.trim().to_owned().into();
+        Ok(())
+    }
+
+    /// The database's URL.
+    ///
+    /// # Errors
+    /// [`ConfigError`] if nobody set one.
+    pub fn require_database(&self) -> Result<&SecretString, ConfigError> {
+        required(&self.database.url, "database.url", "DATABASE_URL")
+    }
+
+    /// The broker's URL.
+    ///
+    /// # Errors
+    /// [`ConfigError`] if nobody set one.
+    pub fn require_nats(&self) -> Result<&SecretString, ConfigError> {
+        required(&self.nats.url, "nats.url", "NATS_URL")
+    }
+}
+
+impl Deliver {
+    /// One deadline over headers and body of a request.
+    pub fn request_timeout(&self) -> Duration {
+        Duration::from_secs(self.request_timeout_seconds)
+    }
+}
+
+impl ConfigError {
+    fn new(key: impl Into<String>, problem: impl ToString, origin: &str) -> Self {
+        Self { key: key.into(), problem: problem.to_string().replace('\n', " "), origin: origin.to_owned() }
+    }
+}
+
+fn required<'a>(url: &'a SecretString, key: &str, variable: &str) -> Result<&'a SecretString, ConfigError> {
+    if url.expose_secret().is_empty() {
+        let problem = format!("is not set: set it in the file given with --config, or {variable}");
+        return Err(ConfigError::new(key, problem, "config/default.toml"));
+    }
+    Ok(url)
+}
+
+/// Each key of the merged tree must stand in `config/default.toml`.
+fn refuse_unknown_keys(merged: &Value) -> Result<(), ConfigError> {
+    fn walk(path: &str, merged: &Value, known: &Value) -> Result<(), ConfigError> {
+        let (ValueKind::Table(merged), ValueKind::Table(known)) = (&merged.kind, &known.kind) else {
+            return Ok(());
+        };
+        for (name, value) in merged {
+            let key = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+            match known.get(name) {
+                Some(known) => walk(&key, value, known)?,
+                None => {
+                    let origin = first_origin(value, &key);
+                    return Err(ConfigError::new(
+                        key,
+                        "is no setting; config/default.toml lists them",
+                        &origin,
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+    let known = config::Config::builder()
+        .add_source(File::from_str(DEFAULTS, FileFormat::Toml))
+        .build()
+        .map_err(|error| ConfigError::new("config/default.toml", error, "built in"))?;
+    walk("", merged, &known.cache)
+}
+
+fn type_error(error: &config::ConfigError, tree: &Value) -> ConfigError {
+    match error {
+        config::ConfigError::Type { key: Some(key), expected, unexpected, .. } => {
+            // What was found may be a secret in the wrong place: say what it should be, not what it is.
+            let _ = unexpected;
+            ConfigError::new(key.clone(), format!("must be {expected}"), &origin_of(tree, key))
+        }
+        config::ConfigError::At { error: inner, key: Some(key), .. } => {
+            ConfigError::new(key.clone(), format!("can't be used: {inner}"), &origin_of(tree, key))
+        }
+        other => ConfigError::new("configuration", other, "file or environment"),
+    }
+}
+
+fn origin_of(tree: &Value, key: &str) -> String {
+    let mut value = tree;
+    let key = key.split('[').next().unwrap_or(key);
+    for part in key.split('.') {
+        match &value.kind {
+            ValueKind::Table(table) if table.contains_key(part) => value = &table[part],
+            _ => return "config/default.toml".to_owned(),
+        }
+    }
+    first_origin(value, key)
+}
+
+fn first_origin(value: &Value, key: &str) -> String {
+    match (value.origin(), &value.kind) {
+        (Some("the environment"), _) => {
+            format!("environment variable {PREFIX}__{}", key.replace('.', "__").to_uppercase())
+        }
+        (Some(origin), _) => origin.to_owned(),
+        (None, ValueKind::Table(table)) => table.iter().next().map_or_else(
+            || "unknown".to_owned(),
+            |(name, value)| first_origin(value, &format!("{key}.{name}")),
+        ),
+        (None, _) => "config/default.toml".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(environment: &[(&str, &str)]) -> Result<Config, String> {
+        let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        Config::from_sources(None, environment).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn the_defaults_are_complete_and_valid() {
+        let config = load(&[]).unwrap();
+        assert_eq!(config.ingest.batch_size, 100);
+        assert_eq!(config.deliver.retry.horizon_seconds, 259_200);
+        assert!(config.require_database().is_err());
+    }
+
+    #[test]
+    fn the_environment_overrides_and_is_named_when_it_is_wrong() {
+        let config = load(&[
+            ("WATCHBELL__INGEST__BATCH_SIZE", "7"),
+            ("WATCHBELL__DELIVER__EGRESS_ALLOW", "127.0.0.0/8,10.0.0.0/8"),
+            ("DATABASE_URL", "postgres://u@h/d"),
+        ])
+        .unwrap();
+        assert_eq!(config.ingest.batch_size, 7);
+        assert_eq!(config.deliver.egress_allow.len(), 2);
+        assert_eq!(config.database.url.expose_secret(), "postgres://u@h/d");
+        for (name, value, expected) in [
+            ("WATCHBELL__INGEST__BATCH_SIZE", "many", "`ingest.batch_size` must be"),
+            ("WATCHBELL__INGEST__BATCH_SIZE", "0", "`ingest.batch_size` must be at least 1"),
+            ("WATCHBELL__INGEST__BATCHSIZE", "5", "`ingest.batchsize` is no setting"),
+            ("WATCHBELL__API__LISTEN", "here", "`api.listen`"),
+            ("WATCHBELL__DELIVER__EGRESS_ALLOW", "here", "`deliver.egress_allow"),
+        ] {
+            let error = load(&[(name, value)]).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+            assert!(error.contains(&format!("(environment variable {name})")), "{error}");
+            assert!(!error.contains('\n'), "{error}");
+        }
+        let error = load(&[("DATABASE_URL", "nonsense")]).unwrap_err();
+        assert!(
+            error.contains("`database.url`") && error.contains("(environment variable DATABASE_URL)"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_file_overrides_single_keys_and_is_named_when_it_is_wrong() {
+        let path = std::env::temp_dir().join(format!("watchbell-config-{}.toml", uuid::Uuid::now_v7()));
+        std::fs::write(&path, "[ingest]\nbatch_size = 9\n").unwrap();
+        assert_eq!(Config::from_sources(Some(&path), Default::default()).unwrap().ingest.batch_size, 9);
+        std::fs::write(&path, "[ingest]\nbatch_max = \"x\"\n").unwrap();
+        let error = Config::from_sources(Some(&path), Default::default()).unwrap_err().to_string();
+        assert!(error.contains("`ingest.batch_max`") && error.contains(path.to_str().unwrap()), "{error}");
+        std::fs::remove_file(&path).unwrap();
+        let error = Config::from_sources(Some(&path), Default::default()).unwrap_err().to_string();
+        assert!(error.contains(path.to_str().unwrap()), "{error}");
+    }
+}

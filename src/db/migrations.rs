@@ -1,0 +1,48 @@
+//! Migrations: the schema's history, embedded, applied in order, each in a transaction of its own.
+//!
+//! Invariant: two processes that migrate at once do it one after the other; `refinery` takes no lock, so we hold an
+//! advisory one.
+
+use refinery_core::{Migration, Runner};
+
+const MIGRATIONS: [(&str, &str); 4] = [
+    ("V0001__access", include_str!("../../sql/migrations/0001_access.sql")),
+    ("V0002__readings", include_str!("../../sql/migrations/0002_readings.sql")),
+    ("V0003__alerts", include_str!("../../sql/migrations/0003_alerts.sql")),
+    ("V0004__delivery", include_str!("../../sql/migrations/0004_delivery.sql")),
+];
+
+/// Any number, as long as nobody else uses it for advisory locks in the same database.
+const LOCK: i64 = 0x7761_7463_6862_656c;
+
+/// Applies what is missing; returns the names of what was applied.
+///
+/// # Errors
+/// If the database is away, or one that was applied is not the one that this program knows.
+pub async fn migrate(client: &mut tokio_postgres::Client) -> anyhow::Result<Vec<String>> {
+    client.execute("SELECT pg_advisory_lock($1)", &[&LOCK]).await?;
+    let result = runner()?.run_async(client).await;
+    client.execute("SELECT pg_advisory_unlock($1)", &[&LOCK]).await?;
+    Ok(result?.applied_migrations().iter().map(ToString::to_string).collect())
+}
+
+/// The names of the migrations that the database lacks.
+///
+/// # Errors
+/// If the database is away.
+pub async fn pending(client: &impl tokio_postgres::GenericClient) -> anyhow::Result<Vec<String>> {
+    let has_history: bool =
+        client.query_one("SELECT to_regclass('refinery_schema_history') IS NOT NULL", &[]).await?.get(0);
+    let applied: i32 = if has_history {
+        client.query_one("SELECT coalesce(max(version), 0) FROM refinery_schema_history", &[]).await?.get(0)
+    } else {
+        0
+    };
+    Ok(MIGRATIONS.iter().skip(usize::try_from(applied)?).map(|(name, _)| (*name).to_owned()).collect())
+}
+
+fn runner() -> anyhow::Result<Runner> {
+    let migrations: Result<Vec<_>, _> =
+        MIGRATIONS.iter().map(|(name, sql)| Migration::unapplied(name, sql)).collect();
+    Ok(Runner::new(&migrations?))
+}

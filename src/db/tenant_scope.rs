@@ -1,0 +1,19 @@
+//! A transaction that sees one tenant.
+//!
+//! Invariant: whoever reads through it as the API role sees rows of that tenant only; row-level security does it, and
+//! the setting ends with the transaction.
+
+use deadpool_postgres::{Object, Transaction};
+
+use super::error::DatabaseError;
+
+/// Begins a read-only transaction of one tenant on a connection of the API role.
+///
+/// # Errors
+/// If the database is away.
+pub async fn begin(connection: &mut Object, tenant_id: i32) -> Result<Transaction<'_>, DatabaseError> {
+    let transaction = connection.build_transaction().read_only(true).start().await?;
+    // The tenant is an integer: no quoting is needed, and SET takes no parameters.
+    transaction.batch_execute(&format!("SET LOCAL watchbell.tenant_id = '{tenant_id}'")).await?;
+    Ok(transaction)
+}

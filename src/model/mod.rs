@@ -1,0 +1,11 @@
+//! What Watchbell talks about: plain values and the changes they may go through. No I/O, no SQL, no clock.
+
+pub mod alert;
+pub mod batch;
+pub mod delivery;
+pub mod destination;
+pub mod ids;
+pub mod notification;
+pub mod reading;
+pub mod rule;
+pub mod tenant;

@@ -1,0 +1,170 @@
+//! Metrics: counted where things happen, shown at `/metrics` in the OpenMetrics text format.
+//!
+//! One [`Metrics`] a process, shared by all stages; its fields are the metrics, and the registry holds the same ones.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+/// Labels a count by the reason of a rejection.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ByReason {
+    /// As in `rejected_readings.reason`.
+    pub reason: &'static str,
+}
+
+/// Labels a count by the outcome of an attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ByOutcome {
+    /// As in `delivery_attempts.outcome`.
+    pub outcome: &'static str,
+}
+
+/// Labels a duration by a phase of the flush.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ByPhase {
+    /// The phase.
+    pub phase: Phase,
+}
+
+/// The phases of a flush, from the first reading in the buffer to the acknowledgement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Phase {
+    /// Waiting in the buffer.
+    #[expect(non_camel_case_types, reason = "the label's value")]
+    buffer,
+    /// Getting a connection.
+    #[expect(non_camel_case_types, reason = "the label's value")]
+    connection,
+    /// Writing the readings and the batch.
+    #[expect(non_camel_case_types, reason = "the label's value")]
+    write,
+    /// Committing.
+    #[expect(non_camel_case_types, reason = "the label's value")]
+    commit,
+    /// Acknowledging.
+    #[expect(non_camel_case_types, reason = "the label's value")]
+    ack,
+}
+
+/// All metrics of a process.
+pub struct Metrics {
+    registry: Registry,
+    /// Readings committed.
+    pub readings_stored: Counter,
+    /// Readings that were stored before, with the same value.
+    pub readings_repeated: Counter,
+    /// Inputs that were not readings.
+    pub readings_rejected: Family<ByReason, Counter>,
+    /// Flushes that failed twice and went back to the stream.
+    pub flushes_failed: Counter,
+    /// Time of each phase of a flush.
+    pub flush_seconds: Family<ByPhase, Histogram>,
+    /// Readings judged by detection.
+    pub readings_judged: Counter,
+    /// Breaches that cooldown kept silent.
+    pub breaches_cooled_down: Counter,
+    /// Alerts committed.
+    pub alerts_opened: Counter,
+    /// Alerts whose rule names nobody to tell.
+    pub alerts_unrouted: Counter,
+    /// 1 while this process is the active detector.
+    pub detector_active: Gauge,
+    /// Attempts on record, by outcome.
+    pub delivery_attempts: Family<ByOutcome, Counter>,
+    /// Attempts whose worker died, found by this process.
+    pub deliveries_rescued: Counter,
+    /// Requests under way.
+    pub deliveries_in_flight: Gauge,
+    /// From the alert's being owed to the receiver's acceptance.
+    pub delivery_seconds: Histogram,
+    /// Share of bytes that the stream may hold which it holds, 0 to 1.
+    pub stream_fullness: Gauge<f64, AtomicU64>,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Metrics {
+    /// Metrics that all stand at zero.
+    pub fn new() -> Arc<Self> {
+        let mut registry = Registry::with_prefix("watchbell");
+        let mut metrics = Self {
+            readings_stored: Counter::default(),
+            readings_repeated: Counter::default(),
+            readings_rejected: Family::default(),
+            flushes_failed: Counter::default(),
+            flush_seconds: Family::new_with_constructor(|| {
+                Histogram::new(exponential_buckets(0.0002, 2.0, 16))
+            }),
+            readings_judged: Counter::default(),
+            breaches_cooled_down: Counter::default(),
+            alerts_opened: Counter::default(),
+            alerts_unrouted: Counter::default(),
+            detector_active: Gauge::default(),
+            delivery_attempts: Family::default(),
+            deliveries_rescued: Counter::default(),
+            deliveries_in_flight: Gauge::default(),
+            delivery_seconds: Histogram::new(exponential_buckets(0.001, 2.5, 16)),
+            stream_fullness: Gauge::default(),
+            registry: Registry::default(),
+        };
+        let r = &mut registry;
+        r.register("readings_stored", "Readings committed", metrics.readings_stored.clone());
+        r.register(
+            "readings_repeated",
+            "Readings that were stored before",
+            metrics.readings_repeated.clone(),
+        );
+        r.register("readings_rejected", "Inputs that were not readings", metrics.readings_rejected.clone());
+        r.register("flushes_failed", "Flushes that went back to the stream", metrics.flushes_failed.clone());
+        r.register_with_unit(
+            "flush",
+            "Time of a flush by phase",
+            Unit::Seconds,
+            metrics.flush_seconds.clone(),
+        );
+        r.register("readings_judged", "Readings judged by detection", metrics.readings_judged.clone());
+        r.register(
+            "breaches_cooled_down",
+            "Breaches within a cooldown",
+            metrics.breaches_cooled_down.clone(),
+        );
+        r.register("alerts_opened", "Alerts committed", metrics.alerts_opened.clone());
+        r.register("alerts_unrouted", "Alerts that nobody is told of", metrics.alerts_unrouted.clone());
+        r.register("detector_active", "1 in the process that detects", metrics.detector_active.clone());
+        r.register("delivery_attempts", "Attempts on record", metrics.delivery_attempts.clone());
+        r.register("deliveries_rescued", "Attempts cut short by a crash", metrics.deliveries_rescued.clone());
+        r.register("deliveries_in_flight", "Requests under way", metrics.deliveries_in_flight.clone());
+        r.register_with_unit(
+            "delivery",
+            "Owed until accepted",
+            Unit::Seconds,
+            metrics.delivery_seconds.clone(),
+        );
+        r.register("stream_fullness_ratio", "Bytes held of bytes allowed", metrics.stream_fullness.clone());
+        metrics.registry = registry;
+        Arc::new(metrics)
+    }
+
+    /// The OpenMetrics text.
+    ///
+    /// # Errors
+    /// If formatting fails.
+    pub fn render(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
