@@ -12,7 +12,12 @@
 
 pub mod config;
 pub mod db;
+pub mod deliver;
+pub mod detect;
 pub mod dev;
+pub mod ingest;
 pub mod model;
+pub mod notice;
+pub mod outbox;
 pub mod retry;
 pub mod telemetry;

@@ -1,0 +1,89 @@
+//! How an HTTP answer is read: the default for every destination. Pure.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
+
+/// What an answer means for the notification, before the retry policy says when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Accepted.
+    Delivered,
+    /// Not now; not before the time that the receiver asked for, if it did.
+    Retry {
+        /// From now.
+        not_before: Option<Duration>,
+    },
+    /// It answers us, but with these credentials or at this address it never will: the destination waits for a person.
+    Hold,
+    /// The receiver is gone for good: the destination waits for a person, and nothing is tried.
+    Park,
+    /// This notification will never be accepted.
+    Dead,
+}
+
+/// Reads a status. `retry_after` is the header's text, `now` the moment of the answer.
+pub fn read(status: u16, retry_after: Option<&str>, now: Timestamp) -> Verdict {
+    match status {
+        200..=299 => Verdict::Delivered,
+        401 | 403 | 404 => Verdict::Hold,
+        410 => Verdict::Park,
+        400 | 413 | 422 => Verdict::Dead,
+        // 408, 425, 429, 5xx. Redirects are never followed, and other answers may be a proxy's: both may be mended.
+        _ => Verdict::Retry { not_before: retry_after.and_then(|text| read_retry_after(text, now)) },
+    }
+}
+
+/// `Retry-After` is a number of seconds or an HTTP date (RFC 9110, section 10.2.3). A date that is past asks for nothing.
+fn read_retry_after(text: &str, now: Timestamp) -> Option<Duration> {
+    let text = text.trim();
+    if let Ok(seconds) = text.parse::<u32>() {
+        return Some(Duration::from_secs(seconds.into()));
+    }
+    let parser = rfc2822::DateTimeParser::new();
+    let date = parser.parse_timestamp(text.replace("GMT", "+0000")).ok()?;
+    Duration::try_from(date.duration_since(now)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn every_status_leads_where_the_contract_says() {
+        let now = at("2026-01-01T00:00:00Z");
+        let retry = Verdict::Retry { not_before: None };
+        for (statuses, expected) in [
+            (&[200, 201, 202, 204][..], Verdict::Delivered),
+            (&[401, 403, 404], Verdict::Hold),
+            (&[410], Verdict::Park),
+            (&[400, 413, 422], Verdict::Dead),
+            (&[301, 302, 307, 408, 418, 425, 429, 500, 502, 503, 504, 599], retry),
+        ] {
+            for status in statuses {
+                assert_eq!(read(*status, None, now), expected, "{status}");
+            }
+        }
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = at("2026-01-01T00:00:00Z");
+        let asked = |text| match read(429, Some(text), now) {
+            Verdict::Retry { not_before } => not_before.map(|wait| wait.as_secs()),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(asked("60"), Some(60));
+        assert_eq!(asked(" 31536000 "), Some(31_536_000));
+        assert_eq!(asked("Thu, 01 Jan 2026 00:02:00 GMT"), Some(120));
+        assert_eq!(asked("Wed, 31 Dec 2025 00:00:00 GMT"), None);
+        for nonsense in ["", "-1", "soon", "99999999999999"] {
+            assert_eq!(asked(nonsense), None, "{nonsense}");
+        }
+    }
+}

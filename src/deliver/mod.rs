@@ -1,0 +1,14 @@
+//! From owed notifications to receivers: one attempt in, one classified outcome out, on the record.
+//!
+//! Invariants: at most `concurrency` requests are under way; each ends before its row's lease does; nothing is sent whose
+//! row is not claimed; and an outcome is kept in memory until the database has it.
+
+pub mod answer;
+pub mod destinations;
+pub mod egress;
+pub mod heartbeat;
+pub mod lanes;
+pub mod outcome;
+pub mod secrets;
+pub mod send;
+pub mod worker;

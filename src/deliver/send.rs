@@ -1,0 +1,163 @@
+//! Sending one HTTP request: one deadline over everything, a bounded part of the answer, no redirects, no proxy, no
+//! retries of its own, and no address that the egress guard refuses.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::{Client, Url, redirect};
+
+use super::egress::EgressGuard;
+
+/// Bytes of an answer that are read.
+const ANSWER_KEPT: usize = 16 * 1024;
+
+/// A request, ready to be sent.
+#[derive(Debug)]
+pub struct Request {
+    /// Where to.
+    pub url: Url,
+    /// With these headers; secrets among them are marked sensitive.
+    pub headers: HeaderMap,
+    /// The exact bytes.
+    pub body: Vec<u8>,
+    /// For connecting, sending, and the whole answer.
+    pub timeout: Duration,
+}
+
+/// An answer, as far as it is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// The header's text.
+    pub retry_after: Option<String>,
+    /// At most 16 KiB of it.
+    pub body: Vec<u8>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum SendError {
+    /// The egress guard refused the address: nothing was sent.
+    #[error("{0} is not a public address, and deliver.egress_allow does not allow it")]
+    Refused(String),
+    /// No connection: nothing was sent.
+    #[error("failed to connect: {0}")]
+    Connect(String),
+    /// No answer in time; whether the bytes arrived is not known.
+    #[error("no answer within {} s", .0.as_secs_f64())]
+    Timeout(Duration),
+    /// The connection broke; whether the bytes arrived is not known.
+    #[error("no answer: {0}")]
+    Broken(String),
+}
+
+/// Sends requests; shared by all destinations.
+#[derive(Debug, Clone)]
+pub struct Sender {
+    client: Client,
+    guard: Arc<EgressGuard>,
+}
+
+impl Sender {
+    /// A client that goes where `guard` permits.
+    ///
+    /// # Errors
+    /// If no TLS roots are found.
+    pub fn new(guard: EgressGuard) -> anyhow::Result<Self> {
+        let guard = Arc::new(guard);
+        let client = Client::builder()
+            .redirect(redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .no_proxy()
+            .dns_resolver(Arc::new(GuardedResolver(Arc::clone(&guard))))
+            .pool_idle_timeout(Duration::from_secs(30))
+            .user_agent(concat!("watchbell/", env!("CARGO_PKG_VERSION")))
+            .build()?;
+        Ok(Self { client, guard })
+    }
+
+    /// Sends it.
+    ///
+    /// # Errors
+    /// If there is no whole answer, or no answer at all.
+    pub async fn send(&self, request: Request) -> Result<Answer, SendError> {
+        // Addresses in a URL never reach the resolver.
+        let literal = match request.url.host() {
+            Some(url::Host::Ipv4(v4)) => Some(v4.into()),
+            Some(url::Host::Ipv6(v6)) => Some(v6.into()),
+            _ => None,
+        };
+        if let Some(address) = literal.filter(|address| !self.guard.permits(*address)) {
+            return Err(SendError::Refused(address.to_string()));
+        }
+        let timeout = request.timeout;
+        tokio::time::timeout(timeout, self.exchange(request))
+            .await
+            .unwrap_or(Err(SendError::Timeout(timeout)))
+    }
+
+    async fn exchange(&self, request: Request) -> Result<Answer, SendError> {
+        let sent = self.client.post(request.url).headers(request.headers).body(request.body).send().await;
+        let mut response = sent.map_err(|error| {
+            let text = innermost(&error);
+            if text.contains("is not a public address") {
+                SendError::Refused(text.split(' ').next().unwrap_or_default().to_owned())
+            } else if error.is_connect() {
+                SendError::Connect(text)
+            } else {
+                SendError::Broken(text)
+            }
+        })?;
+        let status = response.status().as_u16();
+        let retry_after =
+            response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let mut body = Vec::new();
+        // The status is the answer: a body that breaks off does not make it unsaid.
+        while let Ok(Some(chunk)) = response.chunk().await {
+            let room = ANSWER_KEPT - body.len();
+            body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+            if body.len() == ANSWER_KEPT {
+                break;
+            }
+        }
+        Ok(Answer { status, retry_after, body })
+    }
+}
+
+/// Resolves names with the system's resolver, and leaves out addresses that requests may not go to.
+struct GuardedResolver(Arc<EgressGuard>);
+
+impl Resolve for GuardedResolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let guard = Arc::clone(&self.0);
+        Box::pin(async move {
+            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let permitted: Vec<SocketAddr> =
+                found.iter().filter(|address| guard.permits(address.ip())).copied().collect();
+            match (permitted.is_empty(), found.first()) {
+                (true, Some(refused)) => {
+                    let refused = SendError::Refused(format!("{} ({})", name.as_str(), refused.ip()));
+                    Err(refused.into())
+                }
+                _ => Ok(Box::new(permitted.into_iter()) as Addrs),
+            }
+        })
+    }
+}
+
+/// The cause that says what happened. Never the URL: some destinations keep their secret in it.
+fn innermost(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    if std::ptr::addr_eq(cause, error as &dyn std::error::Error) {
+        "request failed".to_owned()
+    } else {
+        cause.to_string()
+    }
+}

@@ -1,0 +1,400 @@
+//! The worker: a turn completes what has ended and claims what may start, in one transaction; between turns requests run.
+//!
+//! Its unit is [`Worker::step`], so that a test drives it without sleeping; [`Worker::run`] steps it for ever.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use ring::rand::{SecureRandom, SystemRandom};
+use sha2::{Digest, Sha256};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::answer::{self, Verdict};
+use super::destinations::hub;
+use super::lanes::{Known, Lanes};
+use super::outcome::{self, Context};
+use super::secrets::SecretKey;
+use super::send::{Answer, Request, SendError, Sender};
+use crate::config;
+use crate::db::error::DatabaseError;
+use crate::db::pool::Pool;
+use crate::model::delivery::{Attempt, Completion, Outcome, Record};
+use crate::model::destination::Kind;
+use crate::model::ids::WorkerId;
+use crate::outbox::claim::claim;
+use crate::outbox::complete::complete;
+use crate::telemetry::metrics::{ByOutcome, Metrics};
+
+const SET_DESTINATION_STATES: &str = include_str!("../../sql/queries/deliver/set_destination_states.sql");
+
+/// What is due is looked for at least this often: a lost wake-up costs a second.
+const POLL_EVERY: Duration = Duration::from_secs(1);
+/// After a failed turn.
+const PAUSE: Duration = Duration::from_millis(250);
+/// Between the end of a request and the end of its lease, at the least.
+const LEASE_MARGIN: Duration = Duration::from_secs(1);
+
+/// What a turn did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// It completed or started so many attempts.
+    Worked(usize),
+    /// Nothing ended and nothing is due.
+    Idle,
+}
+
+/// An attempt that ended, with what it says of its destination.
+struct Ended {
+    completion: Completion,
+    sign: Sign,
+    owed: Duration,
+}
+
+/// What an answer says of the destination as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Sign {
+    Nothing,
+    Well,
+    Hold(String),
+    Park(String),
+}
+
+/// Delivers what is owed.
+pub struct Worker {
+    pool: Pool,
+    settings: config::Deliver,
+    key: Option<SecretKey>,
+    sender: Sender,
+    id: watch::Receiver<Option<WorkerId>>,
+    lanes: Lanes,
+    requests: JoinSet<Ended>,
+    /// Ended and not on the record yet; at most as many as requests may be under way.
+    ended: Vec<Ended>,
+    /// The earliest retry that this worker itself has scheduled.
+    due: Option<Instant>,
+    metrics: Arc<Metrics>,
+}
+
+impl Worker {
+    /// A worker that claims under the id that its heartbeat publishes.
+    pub fn new(
+        pool: Pool,
+        settings: config::Deliver,
+        key: Option<SecretKey>,
+        sender: Sender,
+        id: watch::Receiver<Option<WorkerId>>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            pool,
+            settings,
+            key,
+            sender,
+            id,
+            lanes: Lanes::new(),
+            requests: JoinSet::new(),
+            ended: Vec::new(),
+            due: None,
+            metrics,
+        }
+    }
+
+    /// Takes turns until cancelled; then lets the requests under way end and puts them on the record. `owed` rings when
+    /// something was enqueued here; it only saves waiting for the poll.
+    pub async fn run(mut self, owed: Arc<Notify>, cancel: CancellationToken) {
+        while !cancel.is_cancelled() {
+            // Armed before the look.
+            let ring = owed.notified();
+            let wait = match self.step().await {
+                Ok(Step::Worked(_)) if self.requests.is_empty() => continue,
+                Ok(_) => self.until_due(),
+                Err(error) => {
+                    tracing::error!(%error, "delivery failed to reach its tables, trying again");
+                    PAUSE
+                }
+            };
+            tokio::select! {
+                () = ring => {}
+                () = self.next_ended(), if !self.requests.is_empty() => {}
+                () = tokio::time::sleep(wait) => {}
+                () = cancel.cancelled() => {}
+            }
+        }
+        if let Err(error) = self.drain().await {
+            tracing::warn!(%error, "failed to record the last attempts, they will be found as unknown");
+        }
+    }
+
+    /// One turn: what ended goes on the record, what may start is claimed and started.
+    ///
+    /// # Errors
+    /// If the database is away; what ended is kept for the next turn.
+    pub async fn step(&mut self) -> Result<Step, DatabaseError> {
+        self.collect_ended();
+        let result = self.take_turn().await;
+        if result.is_err() {
+            // What the lanes were told is not in the database.
+            self.lanes.distrust();
+        }
+        result
+    }
+
+    async fn take_turn(&mut self) -> Result<Step, DatabaseError> {
+        let mut client = self.pool.get().await?;
+        self.lanes.refresh(&**client, &self.settings, self.key.as_ref()).await?;
+        let id = *self.id.borrow();
+        let free = self.settings.concurrency.saturating_sub(self.requests.len());
+        let lanes = if free > 0 { self.lanes.free(&self.settings) } else { Vec::new() };
+        let claimed_at = Instant::now();
+        let transaction = client.transaction().await?;
+        let completions: Vec<Completion> = self.ended.iter().map(|ended| ended.completion.clone()).collect();
+        let late = complete(&transaction, id.unwrap_or_default(), &completions).await?;
+        self.record_signs(&transaction).await?;
+        let attempts = match id {
+            Some(id) => claim(&transaction, id, &lanes, free).await?,
+            None => Vec::new(),
+        };
+        transaction.commit().await?;
+        for id in late {
+            tracing::warn!(notification_id = %id, "an answer came after the row was taken over, it is kept as late");
+        }
+        let worked = completions.len() + attempts.len();
+        self.conclude();
+        for attempt in attempts {
+            self.start(attempt, claimed_at);
+        }
+        Ok(if worked > 0 { Step::Worked(worked) } else { Step::Idle })
+    }
+
+    /// Waits for the requests under way and records how they ended; claims nothing.
+    ///
+    /// # Errors
+    /// If the database is away.
+    pub async fn drain(&mut self) -> Result<(), DatabaseError> {
+        while let Some(ended) = self.requests.join_next().await {
+            self.note_ended(ended);
+        }
+        if !self.ended.is_empty() {
+            let mut client = self.pool.get().await?;
+            let transaction = client.transaction().await?;
+            let completions: Vec<Completion> =
+                self.ended.iter().map(|ended| ended.completion.clone()).collect();
+            let id = *self.id.borrow();
+            complete(&transaction, id.unwrap_or_default(), &completions).await?;
+            self.record_signs(&transaction).await?;
+            transaction.commit().await?;
+            self.conclude();
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, attempt: Attempt, claimed_at: Instant) {
+        let lease = Duration::from_secs(self.settings.lease_seconds);
+        let left = lease.saturating_sub(claimed_at.elapsed()).saturating_sub(LEASE_MARGIN);
+        let timeout = self.settings.request_timeout().min(left);
+        let Some(known) = self.lanes.start(attempt.destination) else { return };
+        if timeout.is_zero() {
+            // The lease is all but over: whoever takes it next sends it.
+            self.lanes.finish(attempt.destination);
+            return;
+        }
+        self.metrics.deliveries_in_flight.inc();
+        self.requests.spawn(deliver(self.sender.clone(), known, attempt, timeout));
+    }
+
+    fn collect_ended(&mut self) {
+        while let Some(ended) = self.requests.try_join_next() {
+            self.note_ended(ended);
+        }
+    }
+
+    async fn next_ended(&mut self) {
+        if let Some(ended) = self.requests.join_next().await {
+            self.note_ended(ended);
+        }
+    }
+
+    fn note_ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
+        self.metrics.deliveries_in_flight.dec();
+        match ended {
+            Ok(ended) => {
+                self.lanes.finish(ended.completion.destination);
+                self.ended.push(ended);
+            }
+            // A panic: its row's lease runs out and the attempt is recorded as unknown.
+            Err(error) => tracing::error!(%error, "a request's task failed"),
+        }
+    }
+
+    /// After the commit: counts what is on the record now, and remembers when the next retry is due.
+    fn conclude(&mut self) {
+        for Ended { completion, owed, .. } in self.ended.drain(..) {
+            let outcome = completion.outcome.as_str();
+            self.metrics.delivery_attempts.get_or_create(&ByOutcome { outcome }).inc();
+            let (notification_id, attempt) = (completion.notification, completion.number);
+            match &completion.outcome {
+                Outcome::Delivered => {
+                    self.metrics.delivery_seconds.observe(owed.as_secs_f64());
+                    if let Some(warning) = &completion.record.warning {
+                        tracing::warn!(%notification_id, attempt, warning, "delivered, with a warning");
+                    } else {
+                        tracing::debug!(%notification_id, attempt, "delivered");
+                    }
+                }
+                Outcome::Retry { after } | Outcome::Ambiguous { after } => {
+                    let due = Instant::now() + *after;
+                    self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
+                    let error = completion.record.error.as_deref();
+                    tracing::info!(%notification_id, attempt, error, retry_in_ms = after.as_millis() as u64, "not delivered, will be tried again");
+                }
+                Outcome::Hold => {
+                    tracing::info!(%notification_id, attempt, "not delivered, waits with its destination")
+                }
+                Outcome::Dead { reason } => {
+                    tracing::error!(%notification_id, attempt, reason, "given up, it is a dead letter")
+                }
+            }
+        }
+    }
+
+    async fn record_signs(
+        &mut self,
+        transaction: &deadpool_postgres::Transaction<'_>,
+    ) -> Result<(), DatabaseError> {
+        let hold = Duration::from_secs(self.settings.hold_seconds);
+        let (mut ids, mut states, mut reasons, mut seconds) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for ended in &self.ended {
+            let id = ended.completion.destination;
+            let (state, reason) = match &ended.sign {
+                Sign::Nothing => continue,
+                Sign::Well if !self.lanes.release(id) => continue,
+                Sign::Well => ("active", None),
+                Sign::Hold(reason) => {
+                    self.lanes.hold(id, hold);
+                    ("held", Some(reason.as_str()))
+                }
+                Sign::Park(reason) => {
+                    self.lanes.park(id);
+                    ("parked", Some(reason.as_str()))
+                }
+            };
+            if let Some(reason) = reason {
+                tracing::error!(destination_id = %id, state, reason, "destination can't be used, somebody must look at it");
+            }
+            // The last sign of a destination counts.
+            if let Some(place) = ids.iter().position(|known| *known == id.0) {
+                (states[place], reasons[place]) = (state, reason);
+            } else {
+                ids.push(id.0);
+                states.push(state);
+                reasons.push(reason);
+                seconds.push(hold.as_secs_f64());
+            }
+        }
+        if !ids.is_empty() {
+            transaction.execute(SET_DESTINATION_STATES, &[&ids, &states, &reasons, &seconds]).await?;
+        }
+        Ok(())
+    }
+
+    fn until_due(&mut self) -> Duration {
+        let now = Instant::now();
+        match self.due {
+            Some(due) if due > now => POLL_EVERY.min(due - now),
+            _ => {
+                self.due = None;
+                POLL_EVERY
+            }
+        }
+    }
+}
+
+/// One attempt, from the claimed row to its outcome.
+async fn deliver(sender: Sender, known: Arc<Known>, attempt: Attempt, timeout: Duration) -> Ended {
+    let started = Instant::now();
+    let started_at = Timestamp::now();
+    let body_sha256 = Sha256::digest(attempt.body.as_bytes()).into();
+    let result = match request(&known, &attempt, timeout) {
+        Ok(request) => sender.send(request).await.map_err(Failure::Send),
+        Err(problem) => Err(Failure::Settings(problem)),
+    };
+    let owed = attempt.age + started.elapsed();
+    let context = Context { policy: &known.policy, attempt: attempt.number, owed, chance: chance() };
+    let mut record = Record {
+        started_at,
+        finished_at: Timestamp::now(),
+        status_code: None,
+        error: None,
+        warning: None,
+        answer: None,
+        body_sha256,
+        external_id: None,
+    };
+    let (outcome, sign) = match result {
+        Ok(answer) => {
+            let verdict = answer::read(answer.status, answer.retry_after.as_deref(), record.finished_at);
+            let outcome = outcome::of_answer(&verdict, answer.status, context);
+            record_answer(&mut record, &known, &verdict, &answer);
+            (outcome, sign(&verdict, answer.status))
+        }
+        Err(Failure::Send(error)) => {
+            record.error = Some(error.to_string());
+            (outcome::of_error(&error, context), Sign::Nothing)
+        }
+        Err(Failure::Settings(problem)) => {
+            record.error = Some(problem.clone());
+            (Outcome::Hold, Sign::Hold(problem))
+        }
+    };
+    let Attempt { notification, tenant, destination, number, .. } = attempt;
+    let completion = Completion { notification, tenant, destination, number, outcome, record };
+    Ended { completion, sign, owed }
+}
+
+enum Failure {
+    Settings(String),
+    Send(SendError),
+}
+
+fn request(known: &Known, attempt: &Attempt, timeout: Duration) -> Result<Request, String> {
+    let kind = known.kind.as_ref().map_err(Clone::clone)?;
+    let secret = known.secret.as_ref().map_err(ToString::to_string)?.as_ref();
+    let (url, headers) = match kind {
+        Kind::Hub { url } => hub::target(url, secret)?,
+    };
+    Ok(Request { url, headers, body: attempt.body.clone().into_bytes(), timeout })
+}
+
+fn record_answer(record: &mut Record, known: &Known, verdict: &Verdict, answer: &Answer) {
+    record.status_code = Some(answer.status);
+    // PostgreSQL's text can't hold NUL, and an answer can hold anything.
+    record.answer = Some(String::from_utf8_lossy(&answer.body).replace('\0', "\u{fffd}"));
+    match (verdict, &known.kind) {
+        (Verdict::Delivered, Ok(Kind::Hub { .. })) => record.warning = hub::warning(answer),
+        (Verdict::Delivered, Err(_)) => {}
+        _ => record.error = Some(format!("answered {}", answer.status)),
+    }
+}
+
+fn sign(verdict: &Verdict, status: u16) -> Sign {
+    match verdict {
+        Verdict::Delivered => Sign::Well,
+        Verdict::Hold => Sign::Hold(format!("it answered {status}")),
+        Verdict::Park => Sign::Park(format!("it answered {status}")),
+        Verdict::Retry { .. } | Verdict::Dead => Sign::Nothing,
+    }
+}
+
+/// A random number in 0..1, for jitter. Without randomness, none is lost: the schedule holds without jitter.
+fn chance() -> f64 {
+    let mut bytes = [0; 4];
+    match SystemRandom::new().fill(&mut bytes) {
+        Ok(()) => f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX),
+        Err(_) => 0.0,
+    }
+}

@@ -1,0 +1,238 @@
+//! The detector: holds the lease or stands by; takes owed flushes, judges them, settles.
+//!
+//! Its unit is [`Detector::step`], so that a test drives it without sleeping; [`Detector::run`] steps it for ever.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::judge::Judged;
+use super::memory::Memory;
+use super::owed;
+use super::settle::{Settled, settle};
+use crate::config;
+use crate::db::error::DatabaseError;
+use crate::db::lease::Lease;
+use crate::db::pool::Pool;
+use crate::telemetry::metrics::Metrics;
+
+/// The lease's name.
+pub const LEASE: &str = "detect";
+
+/// Owed flushes below the floor, committed out of the order of their ids, are looked for this often; the lease is
+/// renewed as often when nothing else does it.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// After a failed step.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// What a step did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// It judged so many readings.
+    Worked(usize),
+    /// Nothing is owed.
+    Idle,
+    /// Another process detects.
+    StandingBy,
+}
+
+/// Judges what ingestion committed.
+pub struct Detector {
+    pool: Pool,
+    settings: config::Detect,
+    holder: Uuid,
+    active: Option<Active>,
+    owed: Arc<Notify>,
+    metrics: Arc<Metrics>,
+}
+
+struct Active {
+    lease: Lease,
+    memory: Memory,
+    judged: Judged,
+    floor: i64,
+    swept_at: Option<Instant>,
+    settled_at: Instant,
+    renewed_at: Instant,
+}
+
+impl Detector {
+    /// A detector that stands by. It rings `owed` after each commit that owes somebody a notification.
+    pub fn new(pool: Pool, settings: config::Detect, owed: Arc<Notify>, metrics: Arc<Metrics>) -> Self {
+        Self { pool, settings, holder: Uuid::now_v7(), active: None, owed, metrics }
+    }
+
+    /// Steps until cancelled; then settles what is judged and gives the lease back. `flushed` rings when a batch was
+    /// committed here; it only saves waiting for the poll.
+    pub async fn run(mut self, flushed: Arc<Notify>, cancel: CancellationToken) {
+        while !cancel.is_cancelled() {
+            // Armed before the look.
+            let ring = flushed.notified();
+            let wait = match self.step().await {
+                Ok(Step::Worked(_)) => continue,
+                Ok(Step::Idle) => self.until_due(),
+                Ok(Step::StandingBy) => SWEEP_EVERY,
+                Err(error) => {
+                    tracing::error!(%error, "detection failed, what it knew is loaded again");
+                    self.retire_memory();
+                    // Not woken early: it would fail as fast as batches come.
+                    tokio::select! {
+                        () = tokio::time::sleep(PAUSE) => continue,
+                        () = cancel.cancelled() => break,
+                    }
+                }
+            };
+            tokio::select! {
+                () = ring => {}
+                () = tokio::time::sleep(wait) => {}
+                () = cancel.cancelled() => {}
+            }
+        }
+        if let Err(error) = self.stop().await {
+            tracing::warn!(%error, "failed to give the detector's lease back, it expires");
+        }
+    }
+
+    /// Takes owed flushes, judges them, and settles when something fired or it is time to.
+    ///
+    /// # Errors
+    /// If the database is away. What it knew is thrown away: the flush rows are still there.
+    pub async fn step(&mut self) -> Result<Step, DatabaseError> {
+        let result = self.try_step().await;
+        if result.is_err() {
+            self.retire_memory();
+        }
+        result
+    }
+
+    async fn try_step(&mut self) -> Result<Step, DatabaseError> {
+        let mut client = self.pool.get().await?;
+        let active = match &mut self.active {
+            Some(active) => active,
+            none => {
+                let time_to_live = Duration::from_secs(self.settings.lease_seconds);
+                let Some(lease) = Lease::acquire(&**client, LEASE, self.holder, time_to_live).await? else {
+                    return Ok(Step::StandingBy);
+                };
+                tracing::info!(epoch = lease.epoch, "this process detects");
+                self.metrics.detector_active.set(1);
+                let memory = Memory::load(&**client).await?;
+                none.insert(Active::new(lease, memory))
+            }
+        };
+        let sweep = active.swept_at.is_none_or(|at| at.elapsed() >= SWEEP_EVERY);
+        let floor = if sweep { 0 } else { active.floor };
+        let flushes =
+            owed::take(&**client, floor, &active.judged.flushes, self.settings.readings_per_step).await?;
+        if sweep {
+            active.swept_at = Some(Instant::now());
+        }
+        let series = flushes.iter().flat_map(|flush| &flush.readings).map(|reading| reading.series);
+        active.memory.meet(&**client, series).await?;
+        let before = active.judged.readings;
+        for flush in &flushes {
+            active.judged.judge(&mut active.memory, flush);
+            active.floor = active.floor.max(flush.id);
+        }
+        let worked = active.judged.readings - before;
+        self.metrics.readings_judged.inc_by(worked as u64);
+        let due = active.settled_at.elapsed() >= Duration::from_millis(self.settings.commit_interval_ms);
+        let full = active.judged.readings >= self.settings.readings_per_step;
+        if !active.judged.is_empty() && (due || full || !active.judged.alerts.is_empty()) {
+            self.settle(&mut client).await?;
+        } else if active.renewed_at.elapsed() >= SWEEP_EVERY {
+            if active.lease.renew(&**client).await? {
+                active.renewed_at = Instant::now();
+            } else {
+                self.lose_lease();
+                return Ok(Step::StandingBy);
+            }
+        }
+        Ok(if flushes.is_empty() { Step::Idle } else { Step::Worked(worked) })
+    }
+
+    async fn settle(&mut self, client: &mut deadpool_postgres::Object) -> Result<(), DatabaseError> {
+        let Some(active) = &mut self.active else { return Ok(()) };
+        let judged = std::mem::take(&mut active.judged);
+        match settle(client, &active.lease, active.memory.config_version, &judged).await? {
+            Settled::Committed { alerts, unrouted } => {
+                active.settled_at = Instant::now();
+                active.renewed_at = active.settled_at;
+                self.metrics.breaches_cooled_down.inc_by(judged.cooled_down);
+                self.metrics.alerts_opened.inc_by(alerts as u64);
+                self.metrics.alerts_unrouted.inc_by(unrouted as u64);
+                if unrouted > 0 {
+                    tracing::warn!(
+                        alerts = unrouted,
+                        "alerts opened whose rule names no destination: nobody is told"
+                    );
+                }
+                if !judged.notifications.is_empty() {
+                    self.owed.notify_one();
+                }
+            }
+            Settled::LeaseLost => self.lose_lease(),
+            Settled::ConfigChanged => {
+                tracing::info!("rules or destinations changed, loading them");
+                let memory = Memory::load(&***client).await?;
+                *active = Active::new(active.lease, memory);
+            }
+        }
+        Ok(())
+    }
+
+    /// Settles what is judged and gives the lease back.
+    ///
+    /// # Errors
+    /// If the database is away.
+    pub async fn stop(&mut self) -> Result<(), DatabaseError> {
+        if self.active.is_none() {
+            return Ok(());
+        }
+        let mut client = self.pool.get().await?;
+        if self.active.as_ref().is_some_and(|active| !active.judged.is_empty()) {
+            self.settle(&mut client).await?;
+        }
+        if let Some(active) = self.active.take() {
+            active.lease.release(&**client).await?;
+            self.metrics.detector_active.set(0);
+        }
+        Ok(())
+    }
+
+    fn until_due(&self) -> Duration {
+        let interval = Duration::from_millis(self.settings.commit_interval_ms);
+        match &self.active {
+            Some(active) if !active.judged.is_empty() => interval.saturating_sub(active.settled_at.elapsed()),
+            _ => SWEEP_EVERY,
+        }
+    }
+
+    fn lose_lease(&mut self) {
+        tracing::warn!("another process took the detector's lease over, standing by");
+        self.retire_memory();
+    }
+
+    fn retire_memory(&mut self) {
+        self.active = None;
+        self.metrics.detector_active.set(0);
+    }
+}
+
+impl Active {
+    fn new(lease: Lease, memory: Memory) -> Self {
+        let now = Instant::now();
+        Self {
+            lease,
+            memory,
+            judged: Judged::default(),
+            floor: 0,
+            swept_at: None,
+            settled_at: now,
+            renewed_at: now,
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! From readings to alerts: owed flushes are judged in memory and settled in one transaction.
+//!
+//! Invariants: one detector is active, by a lease whose epoch fences every transaction. A flush row exists as long as it is
+//! owed: its readings' rollup, whatever fired on them and its deletion are one transaction. Memory is only ever ahead of
+//! the database by what is not settled yet; on any error it is thrown away and loaded again.
+
+pub mod conditions;
+pub mod cooldown;
+pub mod detector;
+pub mod judge;
+pub mod memory;
+pub mod owed;
+pub mod rollup;
+pub mod settle;

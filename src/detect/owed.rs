@@ -1,0 +1,45 @@
+//! The flushes that detection owes a look, in the order of their ids.
+
+use tokio_postgres::GenericClient;
+
+use crate::db::error::DatabaseError;
+use crate::model::batch::unpack;
+use crate::model::reading::Reading;
+
+const TAKE: &str = include_str!("../../sql/queries/detect/owed_flushes.sql");
+const QUARANTINE: &str = include_str!("../../sql/queries/detect/quarantine_flush.sql");
+
+/// An owed batch.
+#[derive(Debug)]
+pub struct OwedFlush {
+    /// Which.
+    pub id: i64,
+    /// Sorted by `(series, ts)`.
+    pub readings: Vec<Reading>,
+}
+
+/// Owed flushes with ids above `floor`, without those in `judged`; about `limit` readings. One that can't be read is put
+/// into quarantine, where it blocks nobody.
+///
+/// # Errors
+/// If the database is away.
+pub async fn take(
+    client: &impl GenericClient,
+    floor: i64,
+    judged: &[i64],
+    limit: usize,
+) -> Result<Vec<OwedFlush>, DatabaseError> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut flushes = Vec::new();
+    for row in client.query(TAKE, &[&floor, &judged, &limit]).await? {
+        let id = row.get(0);
+        match unpack(row.get(1)) {
+            Ok(readings) => flushes.push(OwedFlush { id, readings }),
+            Err(error) => {
+                tracing::error!(flush_id = id, %error, "flush can't be judged, it is put into quarantine");
+                client.execute(QUARANTINE, &[&id, &error.to_string()]).await?;
+            }
+        }
+    }
+    Ok(flushes)
+}

@@ -1,0 +1,138 @@
+//! The batch that grows while the one before it is being stored.
+//!
+//! Invariant: the lock is held only to move values in and to swap the whole batch out, never across I/O. A message's
+//! readings are in one batch, together with its acknowledgement. It holds at most `batch_max` readings and one push.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_nats::jetstream::message::Acker;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::reject::Reject;
+use crate::model::reading::Reading;
+
+/// What is stored, and acknowledged, together.
+#[derive(Default)]
+pub struct Batch {
+    /// Not sorted yet; may hold repeats.
+    pub readings: Vec<Reading>,
+    /// Inputs that were refused.
+    pub rejects: Vec<Reject>,
+    /// The messages that the two come from.
+    pub ackers: Vec<Acker>,
+    /// Whether a message in it was delivered before: its readings may be stored already.
+    pub may_repeat: bool,
+    /// When the first message came.
+    pub since: Option<Instant>,
+}
+
+impl Batch {
+    fn is_empty(&self) -> bool {
+        self.ackers.is_empty()
+    }
+
+    fn absorb(&mut self, other: Self) {
+        self.readings.extend(other.readings);
+        self.rejects.extend(other.rejects);
+        self.ackers.extend(other.ackers);
+        self.may_repeat |= other.may_repeat;
+        self.since = self.since.or(other.since);
+    }
+}
+
+/// The growing batch, shared by the consumer that fills it and the flusher that swaps it out.
+pub struct Buffer {
+    growing: Mutex<Growing>,
+    changed: Notify,
+    room: Notify,
+    batch_size: usize,
+    batch_interval: Duration,
+    batch_max: usize,
+}
+
+#[derive(Default)]
+struct Growing {
+    batch: Batch,
+    closed: bool,
+}
+
+impl Buffer {
+    /// An empty buffer. A batch is ready when it has `batch_size` readings or its first message is `batch_interval` old.
+    pub fn new(batch_size: usize, batch_interval: Duration, batch_max: usize) -> Self {
+        Self {
+            growing: Mutex::default(),
+            changed: Notify::new(),
+            room: Notify::new(),
+            batch_size,
+            batch_interval,
+            batch_max,
+        }
+    }
+
+    /// Adds whole messages, when there is room.
+    pub async fn push(&self, part: Batch) {
+        loop {
+            // Armed before the look, so that room made in between is not missed.
+            let room = self.room.notified();
+            {
+                let mut growing = self.lock();
+                if growing.batch.readings.len() < self.batch_max {
+                    growing.batch.absorb(part);
+                    break;
+                }
+            }
+            room.await;
+        }
+        self.changed.notify_one();
+    }
+
+    /// The next batch, when one is ready. `None` when the buffer is closed and empty.
+    pub async fn take(&self) -> Option<Batch> {
+        loop {
+            let changed = self.changed.notified();
+            let wait_until = {
+                let mut growing = self.lock();
+                let batch = &growing.batch;
+                let due = batch.since.map(|since| since + self.batch_interval);
+                let ready =
+                    batch.readings.len() >= self.batch_size || due.is_some_and(|due| due <= Instant::now());
+                if !batch.is_empty() && (ready || growing.closed) {
+                    let taken = std::mem::take(&mut growing.batch);
+                    drop(growing);
+                    self.room.notify_one();
+                    return Some(taken);
+                }
+                if growing.closed {
+                    return None;
+                }
+                due
+            };
+            match wait_until {
+                Some(due) => {
+                    let _ = tokio::time::timeout_at(due, changed).await;
+                }
+                None => changed.await,
+            }
+        }
+    }
+
+    /// Takes whatever is there, ready or not.
+    pub fn take_now(&self) -> Batch {
+        let taken = std::mem::take(&mut self.lock().batch);
+        self.room.notify_one();
+        taken
+    }
+
+    /// No more will be pushed: what is there is taken at once.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Growing> {
+        // A panic between lock and unlock leaves whole values behind: they are good to go on with.
+        self.growing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

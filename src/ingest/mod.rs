@@ -1,0 +1,16 @@
+//! From the stream into the table: decode → validate → resolve → buffer → flush → acknowledge.
+//!
+//! Invariant: a message is acknowledged after the transaction that holds all of its readings, the batch that detection
+//! owes a look, and its rejects has committed; never before.
+
+pub mod buffer;
+pub mod consumer;
+pub mod copy;
+pub mod decode;
+pub mod flush;
+pub mod flusher;
+pub mod housekeeping;
+pub mod reject;
+pub mod resolve;
+pub mod stream;
+pub mod validate;

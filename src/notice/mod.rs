@@ -1,0 +1,5 @@
+//! What each kind of destination is told. Pure: rendered once, in the transaction that opens the alert.
+
+pub mod hub;
+pub mod render;
+pub mod sentence;
