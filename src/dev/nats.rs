@@ -1,8 +1,8 @@
 //! A private NATS server with JetStream.
 //!
 //! Owns one store directory and the server on it: listening on 127.0.0.1 only, on a port of its own that it keeps
-//! until it is dropped, with a random password. Invariant: no server ever runs on a store that another still uses;
-//! what a killed run left behind is ended first. `watchbell dev` and the integration tests call it; the latter also
+//! until it is dropped. It asks for no password: the client library doesn't take one from a URL. Invariant: no server
+//! ever runs on a store that another still uses; what a killed run left behind is ended first. `watchbell dev` and the integration tests call it; the latter also
 //! to take it down, crash it and bring it back.
 
 use std::ffi::OsString;
@@ -24,7 +24,6 @@ use super::state::{StateDir, make_directory};
 use super::user::ServerUser;
 use super::{port, token};
 
-const USER: &str = "watchbell";
 /// Recovery of a large stream after a crash takes its time.
 const READY_DEADLINE: Duration = Duration::from_secs(120);
 const STOP_DEADLINE: Duration = Duration::from_secs(15);
@@ -39,7 +38,7 @@ pub struct NatsOptions {
     pub store_dir: PathBuf,
     /// The server program, as [`provision::nats::find_or_install`] returns it.
     pub program: PathBuf,
-    /// Further lines for the server's configuration.
+    /// Further blocks for the server's configuration; a `jetstream` block would replace ours, store directory and all.
     pub configuration: String,
 }
 
@@ -68,7 +67,7 @@ impl PrivateNats {
             }
         }
         let (port, process) = result.context("failed to start a private NATS server")?;
-        let url = format!("nats://{USER}:{}@127.0.0.1:{port}", server.password);
+        let url = format!("nats://127.0.0.1:{port}");
         Ok(Self { server, port, url, process: Some(process), scratch: None })
     }
 
@@ -77,18 +76,13 @@ impl PrivateNats {
         let program = provision::nats::find_or_install(state).await?;
         let scratch = Scratch::create(state)?;
         let store_dir = scratch.path().join("nats");
-        // Streams reserve their byte limits; tests make many, and fill none.
-        let mut started = Self::start(NatsOptions {
-            store_dir,
-            program,
-            configuration: "jetstream { max_file_store: 1TB }".into(),
-        })
-        .await?;
+        let options = NatsOptions { store_dir, program, configuration: String::new() };
+        let mut started = Self::start(options).await?;
         started.scratch = Some(scratch);
         Ok(started)
     }
 
-    /// `nats://user:password@127.0.0.1:port`; the same as long as this value lives, across [`PrivateNats::restart`].
+    /// `nats://127.0.0.1:port`; the same as long as this value lives, across [`PrivateNats::restart`].
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -141,7 +135,6 @@ struct Server {
     home: PathBuf,
     /// What the server calls itself, so that it can be told from whoever else may answer on its port.
     name: String,
-    password: String,
     configuration: String,
 }
 
@@ -162,7 +155,6 @@ impl Server {
             program: options.program,
             user,
             name: format!("watchbell-{}", token::random_hex(8)?),
-            password: token::random_hex(24)?,
             configuration: options.configuration,
             home,
         };
@@ -178,16 +170,17 @@ impl Server {
         self.home.join("nats.conf")
     }
 
-    /// In a file and not on the command line, which every user of the machine can read.
+    /// In a file and not on the command line: callers may add to it, secrets too.
     fn write_configuration(&self, port: u16) -> anyhow::Result<()> {
         let path = self.configuration_file();
+        // The server sets the bytes that streams may use against what it may use altogether, by default less than a
+        // test's worth of streams on a small disk.
         let text = format!(
             "host: \"127.0.0.1\"\nport: {port}\nserver_name: {name:?}\n\
-             jetstream {{ store_dir: {store:?} }}\n\
-             authorization {{ user: {USER:?}, password: {password:?} }}\n{more}\n",
+             jetstream {{ store_dir: {store:?}, max_file_store: 1TB }}\n\
+             {more}\n",
             name = self.name,
             store = self.home.join("streams"),
-            password = self.password,
             more = self.configuration,
         );
         if path.exists() {
@@ -265,3 +258,6 @@ fn is_ours(command_line: &[u8], configuration: &Path) -> bool {
     let arguments: Vec<&[u8]> = command_line.split(|&byte| byte == 0).collect();
     arguments.windows(2).any(|pair| pair == [b"-c".as_slice(), configuration.as_os_str().as_bytes()])
 }
+
+#[cfg(test)]
+mod tests;

@@ -271,3 +271,61 @@ fn is_zombie(proc: &Path) -> bool {
     let stat = fs::read_to_string(proc.join("stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z'))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    fn shell(script: &str) -> ServerProcess {
+        ServerProcess::start(ServerCommand {
+            name: "shell",
+            program: "/bin/sh".into(),
+            arguments: vec!["-c".into(), script.into()],
+            user: ServerUser::choose().unwrap(),
+            log: "/dev/null".into(),
+            stop: Signal::Term,
+            abort: Signal::Quit,
+        })
+        .unwrap()
+    }
+
+    #[tokio::test]
+    async fn how_it_ended_is_told_also_to_who_stops_it_later() {
+        let process = shell("exit 3");
+        assert_eq!(process.wait().await.code(), Some(3));
+        assert_eq!(process.stop(Duration::ZERO).await.unwrap().code(), Some(3));
+    }
+
+    #[tokio::test]
+    async fn who_ignores_being_asked_is_aborted() {
+        let process = shell("trap '' TERM; while :; do sleep 0.05; done");
+        process.stop(Duration::from_millis(200)).await.unwrap();
+        assert!(gone(process.pid(), Duration::ZERO).await);
+    }
+
+    #[tokio::test]
+    async fn dropping_ends_it() {
+        let process = shell("exec sleep 600");
+        let pid = process.pid();
+        let start = Instant::now();
+        drop(process);
+        assert!(start.elapsed() < ABORT_DEADLINE);
+        assert!(gone(pid, Duration::ZERO).await);
+    }
+
+    #[tokio::test]
+    async fn a_paused_process_is_found_and_ended_too() {
+        let process = shell("exec sleep 601");
+        let found = || find(ServerUser::choose().unwrap().uid(), |line| line == b"sleep\x00601\x00").unwrap();
+        // Until `setpriv` and the shell have made way.
+        while found().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(found(), [process.pid()]);
+        process.signal(Signal::Stop).unwrap();
+        drop(process);
+        assert!(found().is_empty());
+    }
+}
