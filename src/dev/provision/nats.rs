@@ -51,8 +51,9 @@ pub async fn find_or_install(state: &StateDir) -> anyhow::Result<PathBuf> {
         Err(reason) => reasons.push(format!("{reason:#}")),
     }
     bail!(
-        "nats-server is not on this machine and can't be fetched. Install it (`sudo apt-get install nats-server`, or \
-         from https://nats.io/download) and run this command again; or set {OVERRIDE} to the program. What was tried:\n{}",
+        "nats-server is not on this machine and can't be fetched. Have an administrator run `apt-get update` (Debian's \
+         package can then be downloaded; it is not installed), and then run this command again; or set {OVERRIDE} to the \
+         program of a release from https://nats.io/download. What was tried:\n{}",
         reasons.join("\n")
     )
 }

@@ -47,9 +47,10 @@ pub async fn find_or_install() -> anyhow::Result<PostgresPrograms> {
     let privilege = Privilege::detect().await?;
     if privilege == Privilege::None || !apt::is_here().await {
         bail!(
-            "PostgreSQL {OLDEST} or newer is not installed, and this user can't install it without being asked for a \
-             password. Run `sudo apt-get install --no-install-recommends postgresql` once (or `sudo -v`), and then \
-             this command again; or set {OVERRIDE} to a directory that holds `postgres` and `initdb`"
+            "PostgreSQL {OLDEST} or newer is not installed, and we can't install it: this user is neither root nor may use \
+             `sudo` without a password. Run `sudo -v`, or have an administrator run \
+             `apt-get update && apt-get install --no-install-recommends postgresql`, and then run this command again; \
+             or set {OVERRIDE} to a directory that holds `postgres` and `initdb`"
         );
     }
     eprintln!("installing PostgreSQL with apt-get (once; takes a minute) ...");
