@@ -10,6 +10,7 @@
 //!
 //! A room imports only rooms below it; `tests/it/architecture.rs` holds the order.
 
+pub mod cli;
 pub mod config;
 pub mod db;
 pub mod deliver;

@@ -1,0 +1,26 @@
+# `make run` and `make test` need nothing but make, a C compiler, a Rust toolchain and root or sudo: what else they
+# need is found or installed, and runs privately (src/dev/).
+
+CARGO ?= cargo
+CARGO_TARGET_DIR ?= target
+WATCHBELL := $(CARGO_TARGET_DIR)/debug/watchbell
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test check
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+
+run: build ## start everything with a demo in it; Ctrl-C stops it, data are kept
+	@exec $(WATCHBELL) dev up
+
+build:
+	$(CARGO) build --locked
+
+test: build ## run all tests against throw-away servers; ARGS="name" runs some
+	$(WATCHBELL) dev exec -- $(CARGO) test --locked $(ARGS)
+
+check: ## format, lints and documentation, warnings denied
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
