@@ -10,7 +10,10 @@
 //!
 //! A room imports only rooms below it; `tests/it/architecture.rs` holds the order.
 
+pub mod api;
+pub mod cli;
 pub mod config;
+pub mod console;
 pub mod db;
 pub mod dev;
 pub mod model;

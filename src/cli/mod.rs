@@ -1,0 +1,4 @@
+//! The commands: one file a subcommand.
+
+pub mod actor;
+pub mod keys;
