@@ -8,17 +8,36 @@
 //!                             (one tx)   └────(one tx)────┘
 //! ```
 //!
-//! A room imports only rooms below it; `tests/it/architecture.rs` holds the order.
+//! A room imports only rooms below it, in this order; `tests/it/architecture.rs` holds it.
 
 pub mod cli;
-pub mod config;
-pub mod db;
+
+pub mod runtime;
+
+pub mod console;
+
+pub mod api;
+
+pub mod audit;
+
 pub mod deliver;
+
 pub mod detect;
-pub mod dev;
+
 pub mod ingest;
-pub mod model;
-pub mod notice;
+
 pub mod outbox;
+
+pub mod notice;
+
+pub mod model;
+
+pub mod db;
+
+pub mod config;
+
 pub mod retry;
+
 pub mod telemetry;
+
+pub mod dev;

@@ -1,8 +1,11 @@
-//! Temporary: `watchbell dev exec -- CMD`.
+//! The program `watchbell`: reads the command line and hands it on.
+
 use std::process::ExitCode;
 
+use clap::Parser;
+use watchbell::cli::command::{self, CommandLine};
+
 #[tokio::main]
-async fn main() -> anyhow::Result<ExitCode> {
-    let command = std::env::args_os().skip_while(|argument| argument != "--").skip(1).collect();
-    watchbell::cli::dev_exec::run(command).await
+async fn main() -> ExitCode {
+    command::run(CommandLine::parse()).await
 }

@@ -119,4 +119,8 @@ GRANT SELECT (key_id, tenant_id, name, prefix, scopes, created_at, expires_at, r
 ALTER TABLE admin_actions ENABLE ROW LEVEL SECURITY;
 CREATE POLICY tenant ON admin_actions TO watchbell_api
   USING (tenant_id = current_tenant_id()) WITH CHECK (tenant_id = current_tenant_id());
-GRANT SELECT, INSERT ON admin_actions TO watchbell_api;
+-- Not `at` and `xid`: what is on record can't be dated back.
+GRANT SELECT, INSERT (action_id, tenant_id, actor, action, target, reason) ON admin_actions TO watchbell_api;
+
+-- Whether the schema is the one that the program knows: readiness asks as the role that does the work.
+GRANT SELECT ON refinery_schema_history TO watchbell_worker, watchbell_api;

@@ -1,2 +1,12 @@
-//! The commands.
+//! The commands: one file a subcommand.
+
+pub mod actor;
+pub mod command;
+pub mod dev_demo;
 pub mod dev_exec;
+pub mod dev_up;
+pub mod keys;
+pub mod migrate;
+pub mod serve;
+pub mod simulate;
+pub mod verify;

@@ -65,7 +65,9 @@ impl Pool {
             database.statement_timeout_seconds,
             match role {
                 Role::Worker => " SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off;",
-                Role::Owner | Role::Api => "",
+                // Filters that may be absent: a plan that does not know which are given can't use an index.
+                Role::Api => " SET plan_cache_mode = force_custom_plan;",
+                Role::Owner => "",
             }
         );
         let prepare = Hook::async_fn(move |client: &mut deadpool_postgres::ClientWrapper, _| {

@@ -4,15 +4,22 @@
 //! the setting ends with the transaction.
 
 use deadpool_postgres::{Object, Transaction};
+use tokio_postgres::IsolationLevel;
 
 use super::error::DatabaseError;
 
-/// Begins a read-only transaction of one tenant on a connection of the API role.
+/// Begins a read-only transaction of one tenant on a connection of the API role. All its statements see the same
+/// moment, so that an answer made of several agrees with itself.
 ///
 /// # Errors
 /// If the database is away.
 pub async fn begin(connection: &mut Object, tenant_id: i32) -> Result<Transaction<'_>, DatabaseError> {
-    let transaction = connection.build_transaction().read_only(true).start().await?;
+    let transaction = connection
+        .build_transaction()
+        .read_only(true)
+        .isolation_level(IsolationLevel::RepeatableRead)
+        .start()
+        .await?;
     // The tenant is an integer: no quoting is needed, and SET takes no parameters.
     transaction.batch_execute(&format!("SET LOCAL watchbell.tenant_id = '{tenant_id}'")).await?;
     Ok(transaction)

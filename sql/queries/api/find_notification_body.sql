@@ -1,0 +1,2 @@
+-- $1 notification
+SELECT body FROM notifications WHERE notification_id = $1

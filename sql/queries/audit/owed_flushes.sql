@@ -1,0 +1,1 @@
+SELECT batch FROM flushes WHERE quarantine_reason IS NULL

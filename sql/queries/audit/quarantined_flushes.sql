@@ -1,0 +1,1 @@
+SELECT count(*) FROM flushes WHERE quarantine_reason IS NOT NULL

@@ -1,0 +1,13 @@
+//! HTTP for programs: what was found, who was told, and whether this process is well. It answers one tenant at a time
+//! and writes nothing.
+
+pub mod alerts;
+pub mod auth;
+pub mod deliveries;
+pub mod health;
+pub mod key;
+pub mod key_store;
+pub mod parameters;
+pub mod problem;
+pub mod scope;
+pub mod server;

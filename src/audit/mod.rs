@@ -1,0 +1,3 @@
+//! Answers for auditors. Nothing here is on the way of a reading or a page.
+
+pub mod verify;

@@ -1,0 +1,89 @@
+//! The command line: what can be said, and who does it.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use super::{dev_exec, dev_up, keys, migrate, serve, simulate, verify};
+use crate::config::{Config, ConfigError};
+use crate::telemetry::logs;
+
+/// Exit code of a configuration that can't be used, as of a command line that can't.
+const BAD_CONFIGURATION: u8 = 2;
+
+/// Takes sensor readings in, finds what is wrong in them, and makes sure the people on call are told.
+#[derive(Debug, Parser)]
+#[command(name = "watchbell", version, about)]
+pub struct CommandLine {
+    /// Settings in TOML; config/default.toml explains every key
+    #[arg(long, global = true, value_name = "FILE", env = "WATCHBELL_CONFIG")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the service
+    Serve(serve::ServeArgs),
+    /// Apply the migrations that the database lacks
+    Migrate(migrate::MigrateArgs),
+    /// Make, list and revoke API keys
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
+    /// Check what the database promises: nothing missing, nothing overdue, rollups = raw
+    Verify(verify::VerifyArgs),
+    /// Publish readings of made-up devices, with faults in them
+    Simulate(simulate::SimulateArgs),
+    /// Private servers, for trying things and for tests
+    #[command(subcommand)]
+    Dev(DevCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum DevCommand {
+    /// Start private servers, the service, a simulator and a demo receiver; Ctrl-C stops them, data are kept
+    Up,
+    /// Run a command with throw-away servers in DATABASE_URL and NATS_URL
+    Exec {
+        /// The command and its arguments
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
+}
+
+/// Does what the command line says. What went wrong is one line on standard error.
+pub async fn run(line: CommandLine) -> ExitCode {
+    match dispatch(line).await {
+        Ok(code) => code,
+        Err(error) if error.is::<ConfigError>() => {
+            eprintln!("watchbell: {error}");
+            ExitCode::from(BAD_CONFIGURATION)
+        }
+        Err(error) => {
+            eprintln!("watchbell: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn dispatch(line: CommandLine) -> anyhow::Result<ExitCode> {
+    let command = match line.command {
+        // These two have servers of their own: what is configured is not for them.
+        Command::Dev(DevCommand::Exec { command }) => return dev_exec::run(command).await,
+        Command::Dev(DevCommand::Up) => return dev_up::run(line.config.as_deref()).await,
+        command => command,
+    };
+    let config = Config::load(line.config.as_deref())?;
+    logs::start(&config.log)?;
+    match command {
+        Command::Serve(args) => serve::run(&config, &args).await,
+        Command::Migrate(args) => migrate::run(&config, &args).await,
+        Command::Keys(command) => keys::run(&config, command).await.map(|()| ExitCode::SUCCESS),
+        Command::Verify(args) => verify::run(&config, &args).await,
+        Command::Simulate(args) => simulate::run(&config, &args).await.map(|()| ExitCode::SUCCESS),
+        Command::Dev(_) => unreachable!("handled above"),
+    }
+}

@@ -1,0 +1,330 @@
+//! Builds the parts and owns their life: start order, stop order, and what happens when one fails.
+//!
+//! Invariants: stages start from the receiver's end and stop from the sensor's end, so that nothing is handed to a stage
+//! that is gone; a stage that ends by itself is a failure of the process, which a supervisor restarts.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use secrecy::ExposeSecret;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::api::server::{ApiState, BrokerCheck, serve};
+use crate::config::Config;
+use crate::console;
+use crate::db::pool::{Pool, Role as DatabaseRole};
+use crate::db::{migrations, partitions};
+use crate::deliver::egress::EgressGuard;
+use crate::deliver::heartbeat::Heartbeat;
+use crate::deliver::secrets::SecretKey;
+use crate::deliver::send::Sender;
+use crate::deliver::worker::Worker;
+use crate::detect::detector::Detector;
+use crate::ingest::buffer::Buffer;
+use crate::ingest::consumer::Consumer;
+use crate::ingest::flush::Flush;
+use crate::ingest::flusher::Flusher;
+use crate::ingest::housekeeping::{Housekeeping, Seen};
+use crate::ingest::resolve::Resolver;
+use crate::ingest::stream;
+use crate::telemetry::metrics::Metrics;
+
+/// A stage has this long to end what is under way.
+const STAGE_DEADLINE: Duration = Duration::from_secs(20);
+/// Partitions are made ahead this often.
+const PARTITIONS_EVERY: Duration = Duration::from_secs(3600);
+/// And this soon again when it failed.
+const PARTITIONS_RETRY: Duration = Duration::from_secs(10);
+
+/// A stage of the service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Role {
+    /// From the stream into the table.
+    Ingest,
+    /// From readings to alerts.
+    Detect,
+    /// From owed notifications to receivers.
+    Deliver,
+    /// HTTP for programs and people.
+    Api,
+}
+
+/// The stages that a process runs.
+#[derive(Debug, Clone)]
+pub struct Roles(BTreeSet<Role>);
+
+impl Roles {
+    /// Every stage.
+    pub fn all() -> Self {
+        Self::of(&[Role::Ingest, Role::Detect, Role::Deliver, Role::Api])
+    }
+
+    /// These stages.
+    pub fn of(roles: &[Role]) -> Self {
+        Self(roles.iter().copied().collect())
+    }
+
+    fn has(&self, role: Role) -> bool {
+        self.0.contains(&role)
+    }
+}
+
+/// A service that runs.
+#[derive(Debug)]
+pub struct Running {
+    /// What it counts.
+    pub metrics: Arc<Metrics>,
+    /// Where it listens, if it has the role `api`.
+    pub api_address: Option<SocketAddr>,
+    /// In the order in which they stop.
+    stages: Vec<Stage>,
+    failed: CancellationToken,
+}
+
+#[derive(Debug)]
+struct Stage {
+    name: &'static str,
+    cancel: CancellationToken,
+    tasks: TaskTracker,
+    failed: CancellationToken,
+}
+
+impl Stage {
+    fn new(name: &'static str, failed: &CancellationToken) -> Self {
+        Self { name, cancel: CancellationToken::new(), tasks: TaskTracker::new(), failed: failed.clone() }
+    }
+
+    /// Runs a task of the stage. When it ends before the stage is told to stop, by a panic too, the process has failed.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let (name, cancel, failed) = (self.name, self.cancel.clone(), self.failed.clone());
+        let guarded = tokio::spawn(task);
+        self.tasks.spawn(async move {
+            let ended = guarded.await;
+            if !cancel.is_cancelled() {
+                let panic = ended.err().map(|error| error.to_string());
+                tracing::error!(stage = name, panic, "a stage ended by itself, the process stops");
+                failed.cancel();
+            }
+        });
+    }
+
+    async fn stop(self) {
+        self.cancel.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(STAGE_DEADLINE, self.tasks.wait()).await.is_err() {
+            tracing::warn!(stage = self.name, "a stage did not end in time, it is cut off");
+        }
+    }
+}
+
+impl Running {
+    /// Waits until a stage fails.
+    pub async fn failed(&self) {
+        self.failed.cancelled().await;
+    }
+
+    /// Stops from the sensor's end: what is pulled is stored, what is stored is judged, what is under way is delivered.
+    pub async fn shut_down(self) {
+        for stage in self.stages {
+            stage.stop().await;
+        }
+    }
+}
+
+/// Starts these stages.
+///
+/// # Errors
+/// If a server can't be reached, the schema is not this program's, or the stream is not what is asked for.
+pub async fn start(config: &Config, roles: Roles) -> anyhow::Result<Running> {
+    // The only TLS provider; a second call finds it there.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    config.require_database()?;
+    let metrics = Metrics::new();
+    let failed = CancellationToken::new();
+    let flushed = Arc::new(Notify::new());
+    let owed = Arc::new(Notify::new());
+    let broker = if roles.has(Role::Ingest) { Some(connect_broker(config).await?) } else { None };
+    prepare_schema(config).await?;
+
+    let mut stages = vec![maintenance(config, &failed)?];
+    let mut api_address = None;
+    if roles.has(Role::Api) {
+        let (stage, address) = start_api(config, broker.clone(), &metrics, &failed).await?;
+        stages.push(stage);
+        api_address = Some(address);
+    }
+    if roles.has(Role::Deliver) {
+        stages.extend(start_deliver(config, &owed, &metrics, &failed)?);
+    }
+    if roles.has(Role::Detect) {
+        let stage = Stage::new("detect", &failed);
+        let pool = Pool::new(&config.database, DatabaseRole::Worker, config.database.detect_connections)?;
+        let detector = Detector::new(pool, config.detect.clone(), Arc::clone(&owed), Arc::clone(&metrics));
+        stage.spawn(detector.run(Arc::clone(&flushed), stage.cancel.clone()));
+        stages.push(stage);
+    }
+    if let Some(broker) = broker {
+        stages.extend(start_ingest(config, broker, &flushed, &metrics, &failed).await?);
+    }
+    stages.reverse();
+    tracing::info!(roles = ?roles.0, listen = ?api_address, "watchbell runs");
+    Ok(Running { metrics, api_address, stages, failed })
+}
+
+/// The schema must be this program's; partitions of today must be there before anything needs them.
+async fn prepare_schema(config: &Config) -> anyhow::Result<()> {
+    let pool = Pool::new(&config.database, DatabaseRole::Worker, 1)?;
+    let client = pool.get().await.context("failed to reach PostgreSQL at database.url")?;
+    let pending = migrations::pending(&**client).await?;
+    if !pending.is_empty() {
+        bail!("the database lacks {}; run `watchbell migrate`", pending.join(", "));
+    }
+    partitions::ensure_ahead(&**client).await?;
+    Ok(())
+}
+
+fn maintenance(config: &Config, failed: &CancellationToken) -> anyhow::Result<Stage> {
+    let stage = Stage::new("maintenance", failed);
+    let pool = Pool::new(&config.database, DatabaseRole::Worker, 1)?;
+    let cancel = stage.cancel.clone();
+    stage.spawn(async move {
+        let mut wait = PARTITIONS_EVERY;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = cancel.cancelled() => return,
+            }
+            let made = async { partitions::ensure_ahead(&**pool.get().await?).await };
+            wait = match made.await {
+                Ok(()) => PARTITIONS_EVERY,
+                Err(error) => {
+                    tracing::warn!(%error, "failed to make partitions ahead, trying again");
+                    PARTITIONS_RETRY
+                }
+            };
+        }
+    });
+    Ok(stage)
+}
+
+async fn start_api(
+    config: &Config,
+    broker: Option<async_nats::Client>,
+    metrics: &Arc<Metrics>,
+    failed: &CancellationToken,
+) -> anyhow::Result<(Stage, SocketAddr)> {
+    let stage = Stage::new("api", failed);
+    let listen = config.api.listen;
+    let listener = TcpListener::bind(listen).await.with_context(|| {
+        format!("failed to listen on {listen}: another program may have it; set api.listen")
+    })?;
+    let address = listener.local_addr()?;
+    let pool = Pool::new(&config.database, DatabaseRole::Api, config.database.api_connections)?;
+    let broker = broker.map(|client| {
+        let connected = move || client.connection_state() == async_nats::connection::State::Connected;
+        Arc::new(connected) as BrokerCheck
+    });
+    let router = console::server::router(ApiState { pool, metrics: Arc::clone(metrics), broker });
+    let cancel = stage.cancel.clone();
+    stage.spawn(async move {
+        if let Err(error) = serve(listener, router, cancel).await {
+            tracing::error!(%error, "the HTTP server failed");
+        }
+    });
+    Ok((stage, address))
+}
+
+/// The heartbeat is a stage of its own, that stops after the worker: it must beat while the last requests end.
+fn start_deliver(
+    config: &Config,
+    owed: &Arc<Notify>,
+    metrics: &Arc<Metrics>,
+    failed: &CancellationToken,
+) -> anyhow::Result<[Stage; 2]> {
+    let beating = Stage::new("heartbeat", failed);
+    let delivering = Stage::new("deliver", failed);
+    let settings = config.deliver.clone();
+    let pool = Pool::new(&config.database, DatabaseRole::Worker, config.database.deliver_connections)?;
+    let time_to_live = Duration::from_secs(settings.worker_ttl_seconds);
+    let heartbeat = Heartbeat::new(pool.clone(), time_to_live, Arc::clone(owed), Arc::clone(metrics));
+    let id = heartbeat.id();
+    let key = SecretKey::parse(&config.secrets.key).context("secrets.key")?;
+    let sender = Sender::new(EgressGuard::new(settings.egress_allow.clone()))?;
+    let worker = Worker::new(pool, settings, key, sender, id, Arc::clone(metrics));
+    beating.spawn(heartbeat.run(beating.cancel.clone()));
+    delivering.spawn(worker.run(Arc::clone(owed), delivering.cancel.clone()));
+    Ok([beating, delivering])
+}
+
+async fn connect_broker(config: &Config) -> anyhow::Result<async_nats::Client> {
+    let url = config.require_nats()?;
+    let mut options =
+        async_nats::ConnectOptions::new().name("watchbell").event_callback(|event| async move {
+            tracing::info!(%event, "broker connection");
+        });
+    if !config.nats.credentials_file.is_empty() {
+        options =
+            options.credentials_file(&config.nats.credentials_file).await.context("nats.credentials_file")?;
+    }
+    // The broker's own error may repeat the URL, and so a password: only its kind is shown.
+    options
+        .connect(url.expose_secret())
+        .await
+        .map_err(|error| anyhow::anyhow!("failed to connect to the broker at nats.url: {}", error.kind()))
+}
+
+/// Storing is a stage of its own, that stops after pulling: the buffer is emptied in between.
+async fn start_ingest(
+    config: &Config,
+    broker: async_nats::Client,
+    flushed: &Arc<Notify>,
+    metrics: &Arc<Metrics>,
+    failed: &CancellationToken,
+) -> anyhow::Result<[Stage; 2]> {
+    let storing = Stage::new("store", failed);
+    let pulling = Stage::new("ingest", failed);
+    let ingest = config.ingest.clone();
+    let jetstream = async_nats::jetstream::new(broker.clone());
+    let (handle, consumer) = stream::ensure(&jetstream, &ingest).await?;
+    let pool = Pool::new(&config.database, DatabaseRole::Worker, config.database.ingest_connections)?;
+    let interval = Duration::from_millis(ingest.batch_interval_ms);
+    let buffer = Arc::new(Buffer::new(ingest.batch_size, interval, ingest.batch_max));
+    let seen = Arc::new(Seen::default());
+    let gate = watch::Sender::new(true);
+    let consumer = Consumer {
+        consumer,
+        resolver: Resolver::new(pool.clone(), &ingest),
+        buffer: Arc::clone(&buffer),
+        gate: gate.subscribe(),
+        ingest: ingest.clone(),
+        metrics: Arc::clone(metrics),
+    };
+    let flusher = Flusher {
+        buffer,
+        flush: Flush::new(pool.clone()),
+        seen: Arc::clone(&seen),
+        gate,
+        flushed: Arc::clone(flushed),
+        metrics: Arc::clone(metrics),
+        ack_wait: Duration::from_secs(ingest.ack_wait_seconds),
+    };
+    let housekeeping = Housekeeping { pool, stream: handle, seen, ingest, metrics: Arc::clone(metrics) };
+    pulling.spawn(consumer.run(pulling.cancel.clone()));
+    let cancel = storing.cancel.clone();
+    storing.spawn(async move {
+        // It ends when the consumer, which stops first, has closed the buffer and the buffer is empty.
+        flusher.run(cancel.clone()).await;
+        if let Err(error) = broker.flush().await {
+            tracing::debug!(%error, "failed to send the last acknowledgements, those messages come again");
+        }
+        cancel.cancelled().await;
+    });
+    storing.spawn(housekeeping.run(storing.cancel.clone()));
+    Ok([storing, pulling])
+}
