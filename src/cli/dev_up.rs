@@ -116,7 +116,7 @@ async fn show(servers: &mut Servers, state: &StateDir, file: Option<&Path>) -> a
     logs::start(&config.log)?;
     let mut client = pool::connect_owner(&config.database).await?;
     migrations::migrate(&mut client).await?;
-    let key = dev_demo::seed(&mut client, &mut secrets, &secrets_path, &hub.url()).await?;
+    let key = dev_demo::seed(&mut client, &mut secrets, &secrets_path, &format!("http://{}", hub.address())).await?;
 
     let running = servers.running.insert(runtime::start(&config, Roles::all()).await?);
     let address = running.api_address.context("the API does not listen")?;

@@ -139,18 +139,20 @@ impl Lanes {
         }
     }
 
-    /// It waits for this long, then one request tries whether it is well.
-    pub fn hold(&mut self, id: DestinationId, time: Duration) {
-        if let Some(entry) = self.entries.get_mut(&id) {
-            entry.gate = Gate::Held { until: Instant::now() + time };
-        }
+    /// It waits for this long, then one request tries whether it is well. Whether that is news.
+    pub fn hold(&mut self, id: DestinationId, time: Duration) -> bool {
+        self.shut(id, Gate::Held { until: Instant::now() + time })
     }
 
-    /// It waits for a person.
-    pub fn park(&mut self, id: DestinationId) {
-        if let Some(entry) = self.entries.get_mut(&id) {
-            entry.gate = Gate::Parked;
-        }
+    /// It waits for a person. Whether that is news.
+    pub fn park(&mut self, id: DestinationId) -> bool {
+        self.shut(id, Gate::Parked)
+    }
+
+    fn shut(&mut self, id: DestinationId, gate: Gate) -> bool {
+        let Some(entry) = self.entries.get_mut(&id) else { return false };
+        let before = std::mem::replace(&mut entry.gate, gate);
+        std::mem::discriminant(&before) != std::mem::discriminant(&gate)
     }
 
     /// It is well. Whether it was held.

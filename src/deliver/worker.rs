@@ -270,21 +270,19 @@ impl Worker {
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for ended in &self.ended {
             let id = ended.completion.destination;
-            let (state, reason) = match &ended.sign {
+            let (state, reason, news) = match &ended.sign {
                 Sign::Nothing => continue,
                 Sign::Well if !self.lanes.release(id) => continue,
-                Sign::Well => ("active", None),
-                Sign::Hold(reason) => {
-                    self.lanes.hold(id, hold);
-                    ("held", Some(reason.as_str()))
-                }
-                Sign::Park(reason) => {
-                    self.lanes.park(id);
-                    ("parked", Some(reason.as_str()))
-                }
+                Sign::Well => ("active", None, true),
+                Sign::Hold(reason) => ("held", Some(reason.as_str()), self.lanes.hold(id, hold)),
+                Sign::Park(reason) => ("parked", Some(reason.as_str()), self.lanes.park(id)),
             };
-            if let Some(reason) = reason {
-                tracing::error!(destination_id = %id, state, reason, "destination can't be used, somebody must look at it");
+            match reason {
+                Some(reason) if news => {
+                    tracing::error!(destination_id = %id, state, reason, "destination can't be used, somebody must look at it");
+                }
+                None => tracing::info!(destination_id = %id, "destination can be used again"),
+                Some(_) => {}
             }
             // The last sign of a destination counts.
             if let Some(place) = ids.iter().position(|known| *known == id.0) {
