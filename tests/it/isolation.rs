@@ -197,7 +197,7 @@ async fn a_tenant_ends_with_its_transaction() {
     let transaction = tenant_scope::begin(&mut connection, first.tenant.0).await.unwrap();
     let count = "SELECT count(*) FROM alerts";
     assert_eq!(transaction.query_one(count, &[]).await.unwrap().get::<_, i64>(0), 1);
-    drop(transaction);
+    transaction.commit().await.unwrap();
     assert_eq!(connection.query_one(count, &[]).await.unwrap().get::<_, i64>(0), 0);
 }
 
