@@ -1,6 +1,6 @@
 //! The server: which address leads where, and what holds for every request.
 //!
-//! Invariant: a request ends within [`REQUEST_TIMEOUT`], a handler that panics costs its own request only, and each
+//! Invariant: a request ends within 30 s, a handler that panics costs its own request only, and each
 //! error is a problem (`problem.rs`) or a page of the console. The runtime calls [`serve`].
 
 use std::fmt;

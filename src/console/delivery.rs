@@ -60,7 +60,8 @@ fn facts(delivery: &DeliveryEntry, now: Timestamp) -> Markup {
         dl {
             dt { "Notification" } dd { code { (delivery.notification_id) } }
             dt { "Alert" } dd { code { (delivery.alert_id) } " " (delivery.event) }
-            dt { "Destination" } dd { (delivery.destination) " (" (delivery.destination_kind) ") " code { (delivery.destination_id) } }
+            dt { "Destination" }
+            dd { (delivery.destination) " (" (delivery.destination_kind) ") " code { (delivery.destination_id) } }
             dt { "Created" } dd { (moment(delivery.created_at, now)) }
             @if let Some(at) = delivery.delivered_at { dt { "Delivered" } dd { (moment(at, now)) } }
             @if let Some(at) = delivery.next_attempt_at { dt { "Next attempt" } dd { (moment(at, now)) } }
@@ -77,7 +78,10 @@ fn attempt_table(attempts: &[AttemptEntry], now: Timestamp) -> Markup {
     }
     html! {
         div.scroll { table {
-            thead { tr { th { "No." } th { "Outcome" } th { "Started" } th { "Took" } th { "Status" } th { "What was said" } th { "SHA-256 of the bytes" } } }
+            thead { tr {
+                th { "No." } th { "Outcome" } th { "Started" } th { "Took" }
+                th { "Status" } th { "What was said" } th { "SHA-256 of the bytes" }
+            } }
             tbody { @for attempt in attempts {
                 tr {
                     td { (attempt.attempt) @if attempt.late { " " span.faint { "late" } } }

@@ -89,7 +89,10 @@ fn alert_table(alerts: &[AlertEntry], now: Timestamp) -> Markup {
     }
     html! {
         div.scroll { table {
-            thead { tr { th { "Severity" } th { "Device" } th { "Metric" } th { "Value" } th { "Rule" } th { "State" } th { "Breached" } } }
+            thead { tr {
+                th { "Severity" } th { "Device" } th { "Metric" } th { "Value" }
+                th { "Rule" } th { "State" } th { "Breached" }
+            } }
             tbody { @for alert in alerts {
                 tr {
                     td { (badge(&alert.severity)) }
@@ -111,7 +114,10 @@ fn delivery_table(deliveries: &[DeliveryEntry], now: Timestamp) -> Markup {
     }
     html! {
         div.scroll { table {
-            thead { tr { th { "Status" } th { "Destination" } th { "Event" } th { "Attempts" } th { "Created" } th { "Next attempt" } th { "Last answer" } th {} } }
+            thead { tr {
+                th { "Status" } th { "Destination" } th { "Event" } th { "Attempts" }
+                th { "Created" } th { "Next attempt" } th { "Last answer" } th {}
+            } }
             tbody { @for delivery in deliveries {
                 tr {
                     td { (badge(&delivery.status)) }

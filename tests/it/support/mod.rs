@@ -1,0 +1,5 @@
+//! What tests stand on.
+
+pub mod database;
+pub mod house;
+pub mod server;
