@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -26,6 +25,7 @@ use crate::deliver::secrets::SecretKey;
 use crate::deliver::send::Sender;
 use crate::deliver::worker::Worker;
 use crate::detect::detector::Detector;
+use crate::ingest::broker;
 use crate::ingest::buffer::Buffer;
 use crate::ingest::consumer::Consumer;
 use crate::ingest::flush::Flush;
@@ -149,7 +149,7 @@ pub async fn start(config: &Config, roles: Roles) -> anyhow::Result<Running> {
     let failed = CancellationToken::new();
     let flushed = Arc::new(Notify::new());
     let owed = Arc::new(Notify::new());
-    let broker = if roles.has(Role::Ingest) { Some(connect_broker(config).await?) } else { None };
+    let broker = if roles.has(Role::Ingest) { Some(broker::connect(config).await?) } else { None };
     prepare_schema(config).await?;
 
     let mut stages = vec![maintenance(config, &failed)?];
@@ -260,23 +260,6 @@ fn start_deliver(
     beating.spawn(heartbeat.run(beating.cancel.clone()));
     delivering.spawn(worker.run(Arc::clone(owed), delivering.cancel.clone()));
     Ok([beating, delivering])
-}
-
-async fn connect_broker(config: &Config) -> anyhow::Result<async_nats::Client> {
-    let url = config.require_nats()?;
-    let mut options =
-        async_nats::ConnectOptions::new().name("watchbell").event_callback(|event| async move {
-            tracing::info!(%event, "broker connection");
-        });
-    if !config.nats.credentials_file.is_empty() {
-        options =
-            options.credentials_file(&config.nats.credentials_file).await.context("nats.credentials_file")?;
-    }
-    // The broker's own error may repeat the URL, and so a password: only its kind is shown.
-    options
-        .connect(url.expose_secret())
-        .await
-        .map_err(|error| anyhow::anyhow!("failed to connect to the broker at nats.url: {}", error.kind()))
 }
 
 /// Storing is a stage of its own, that stops after pulling: the buffer is emptied in between.

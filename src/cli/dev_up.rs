@@ -25,6 +25,7 @@ use crate::dev::nats::{NatsOptions, PrivateNats};
 use crate::dev::port;
 use crate::dev::postgres::{PostgresOptions, PrivatePostgres};
 use crate::dev::state::StateDir;
+use crate::ingest::broker;
 use crate::model::tenant::TenantName;
 use crate::runtime::{self, Roles, Running};
 use crate::telemetry::logs;
@@ -116,12 +117,13 @@ async fn show(servers: &mut Servers, state: &StateDir, file: Option<&Path>) -> a
     logs::start(&config.log)?;
     let mut client = pool::connect_owner(&config.database).await?;
     migrations::migrate(&mut client).await?;
-    let key = dev_demo::seed(&mut client, &mut secrets, &secrets_path, &format!("http://{}", hub.address())).await?;
+    let key = dev_demo::seed(&mut client, &mut secrets, &secrets_path, &format!("http://{}", hub.address()))
+        .await?;
 
     let running = servers.running.insert(runtime::start(&config, Roles::all()).await?);
     let address = running.api_address.context("the API does not listen")?;
     let simulator = servers.simulator.clone();
-    let (url, prefix) = (nats.url().to_owned(), config.ingest.subject_prefix.clone());
+    let (client_of_simulator, prefix) = (broker::connect(&config).await?, config.ingest.subject_prefix.clone());
     let args = SimulateArgs {
         tenant: TenantName::parse(dev_demo::TENANT)?,
         devices: 5,
@@ -131,7 +133,7 @@ async fn show(servers: &mut Servers, state: &StateDir, file: Option<&Path>) -> a
         messages: None,
     };
     tokio::spawn(async move {
-        if let Err(error) = simulate::publish(&url, &prefix, &args, &simulator).await {
+        if let Err(error) = simulate::publish(client_of_simulator, &prefix, &args, &simulator).await {
             eprintln!("the simulator stopped: {error:#}");
         }
     });

@@ -5,15 +5,14 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
 use async_nats::jetstream;
 use jiff::Timestamp;
 use ring::rand::{SecureRandom, SystemRandom};
-use secrecy::ExposeSecret;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::ingest::broker;
 use crate::model::tenant::TenantName;
 
 /// A fault lasts this many readings of its device.
@@ -48,8 +47,8 @@ pub struct SimulateArgs {
 /// If the broker can't be reached, or refuses.
 pub async fn run(config: &Config, args: &SimulateArgs) -> anyhow::Result<()> {
     let cancel = CancellationToken::new();
-    let url = config.require_nats()?.expose_secret().to_owned();
-    let publishing = publish(&url, &config.ingest.subject_prefix, args, &cancel);
+    let client = broker::connect(config).await?;
+    let publishing = publish(client, &config.ingest.subject_prefix, args, &cancel);
     tokio::select! {
         published = publishing => eprintln!("{} messages published", published?),
         interrupted = tokio::signal::ctrl_c() => interrupted?,
@@ -62,12 +61,11 @@ pub async fn run(config: &Config, args: &SimulateArgs) -> anyhow::Result<()> {
 /// # Errors
 /// As [`run`].
 pub async fn publish(
-    url: &str,
+    client: async_nats::Client,
     prefix: &str,
     args: &SimulateArgs,
     cancel: &CancellationToken,
 ) -> anyhow::Result<u64> {
-    let client = async_nats::connect(url).await.context("failed to connect to the broker")?;
     let broker = jetstream::new(client);
     let subject = format!("{prefix}.{}", args.tenant);
     let mut devices = Devices::new(args);

@@ -3,6 +3,7 @@
 //! Invariant: a message is acknowledged after the transaction that holds all of its readings, the batch that detection
 //! owes a look, and its rejects has committed; never before.
 
+pub mod broker;
 pub mod buffer;
 pub mod consumer;
 pub mod copy;

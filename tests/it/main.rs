@@ -6,4 +6,5 @@ mod api;
 mod console;
 mod isolation;
 mod keys;
+mod pages;
 mod support;

@@ -1,5 +1,9 @@
 //! What tests stand on.
 
+pub mod app;
 pub mod database;
 pub mod house;
+pub mod process;
+pub mod proxy;
 pub mod server;
+pub mod wait;

@@ -1,0 +1,35 @@
+//! The connection to the broker.
+
+use anyhow::Context;
+use async_nats::{Client, ConnectOptions};
+use secrecy::ExposeSecret;
+use url::Url;
+
+use crate::config::Config;
+
+/// Connects to `nats.url`, with the credentials in it or in `nats.credentials_file`. It reconnects by itself.
+///
+/// # Errors
+/// If the URL can't be used, or no server answers.
+pub async fn connect(config: &Config) -> anyhow::Result<Client> {
+    let url = config.require_nats()?.expose_secret();
+    let mut options = ConnectOptions::new().name("watchbell").event_callback(|event| async move {
+        tracing::info!(%event, "broker connection");
+    });
+    if !config.nats.credentials_file.is_empty() {
+        options = options.credentials_file(&config.nats.credentials_file).await.context("nats.credentials_file")?;
+    }
+    // The client itself does not look at a user and password in a URL. A list of servers may hold several URLs.
+    let first = url.split(',').next().and_then(|first| Url::parse(first.trim()).ok());
+    if let Some((user, password)) = first.as_ref().and_then(|url| Some((url.username(), url.password()?))) {
+        options = options.user_and_password(user.to_owned(), password.to_owned());
+    } else if let Some(token) = first.as_ref().map(Url::username).filter(|token| !token.is_empty()) {
+        options = options.token(token.to_owned());
+    }
+    let servers: Vec<&str> = url.split(',').map(str::trim).collect();
+    // The broker's own error may repeat the URL, and so a password: only its kind is shown.
+    options
+        .connect(servers)
+        .await
+        .map_err(|error| anyhow::anyhow!("failed to connect to the broker at nats.url: {}", error.kind()))
+}
