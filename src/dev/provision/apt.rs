@@ -104,11 +104,12 @@ pub async fn unpack(privilege: Privilege, package: &str, directory: &Path) -> an
     std::fs::remove_file(&file).with_context(|| format!("failed to remove {}", file.display()))
 }
 
-/// Writes a file as root, unless it is there.
-pub async fn write_new_file(privilege: Privilege, path: &str, content: &str) -> anyhow::Result<()> {
+/// Appends `text` to a file as root, making it if need be, unless its last line is in the file already.
+pub async fn append_once(privilege: Privilege, path: &str, text: &str) -> anyhow::Result<()> {
     let mut command = privilege.command("sh").context("only root can do that")?;
-    let script = r#"test -e "$1" || { mkdir -p "${1%/*}" && printf %s "$2" > "$1"; }"#;
-    run(command.args(["-c", script, "sh", path, content])).await.map(drop)
+    let script = r#"grep -qsxF -- "$3" "$1" || { mkdir -p "${1%/*}" && printf %s "$2" >> "$1"; }"#;
+    let last = text.trim_end().lines().last().unwrap_or_default();
+    run(command.args(["-c", script, "sh", path, text, last])).await.map(drop)
 }
 
 async fn update(privilege: Privilege) -> anyhow::Result<()> {

@@ -63,7 +63,7 @@ pub async fn find_or_install() -> anyhow::Result<PostgresPrograms> {
     }
     eprintln!("installing PostgreSQL with apt-get (once; takes a minute) ...");
     // Before the package is there, so that it makes no cluster and starts no server on the usual port.
-    apt::write_new_file(privilege, CLUSTER_CONF, CLUSTER_CONF_TEXT).await?;
+    apt::append_once(privilege, CLUSTER_CONF, CLUSTER_CONF_TEXT).await?;
     apt::install(privilege, PACKAGE).await?;
     let found = find().await?;
     found.with_context(|| format!("PostgreSQL was installed, but its programs are not below {DEBIAN_ROOT}"))
