@@ -7,6 +7,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use tokio::process::Command;
@@ -15,6 +16,9 @@ use crate::dev::user::my_uid;
 
 /// What is kept of a failed command's output for the error message.
 const OUTPUT_TAIL_LINES: usize = 15;
+/// How long another apt is waited for: five minutes.
+const LOCK_ATTEMPTS: usize = 150;
+const LOCK_RETRY: Duration = Duration::from_secs(2);
 
 /// Whether, and how, this user can administer the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,13 +66,8 @@ pub async fn is_here() -> bool {
 
 /// Installs a package with what it depends on, reading the package lists anew if that is needed.
 pub async fn install(privilege: Privilege, package: &str) -> anyhow::Result<()> {
-    let mut updated = false;
-    if !has_candidate(package).await {
-        update(privilege).await?;
-        updated = true;
-    }
     let mut result = install_once(privilege, package).await;
-    if result.is_err() && !updated {
+    if result.is_err() {
         // Old lists name versions that the mirror no longer has.
         update(privilege).await?;
         result = install_once(privilege, package).await;
@@ -76,11 +75,23 @@ pub async fn install(privilege: Privilege, package: &str) -> anyhow::Result<()> 
     result.with_context(|| format!("failed to install the package {package}"))
 }
 
+/// The version of a package that an installation would bring, reading the package lists anew if they know none.
+pub async fn candidate(privilege: Privilege, package: &str) -> anyhow::Result<String> {
+    if let Some(version) = listed(package).await {
+        return Ok(version);
+    }
+    // One source that can't be read fails the whole update; the others may have brought what is wanted.
+    let updated = update(privilege).await;
+    match (listed(package).await, updated) {
+        (Some(version), _) => Ok(version),
+        (None, Err(error)) => Err(error),
+        (None, Ok(())) => bail!("apt-get knows no package {package}"),
+    }
+}
+
 /// Downloads a package and unpacks it into `directory` without installing it, so that no service of it starts.
 pub async fn unpack(privilege: Privilege, package: &str, directory: &Path) -> anyhow::Result<()> {
-    if !has_candidate(package).await {
-        update(privilege).await?;
-    }
+    candidate(privilege, package).await?;
     let download = || async {
         run(Command::new("apt-get").args(["-q", "download", package]).current_dir(directory)).await
     };
@@ -93,11 +104,12 @@ pub async fn unpack(privilege: Privilege, package: &str, directory: &Path) -> an
     std::fs::remove_file(&file).with_context(|| format!("failed to remove {}", file.display()))
 }
 
-/// Writes a file as root, unless it is there.
-pub async fn write_new_file(privilege: Privilege, path: &str, content: &str) -> anyhow::Result<()> {
+/// Appends `text` to a file as root, making it if need be, unless its last line is in the file already.
+pub async fn append_once(privilege: Privilege, path: &str, text: &str) -> anyhow::Result<()> {
     let mut command = privilege.command("sh").context("only root can do that")?;
-    let script = r#"test -e "$1" || { mkdir -p "${1%/*}" && printf %s "$2" > "$1"; }"#;
-    run(command.args(["-c", script, "sh", path, content])).await.map(drop)
+    let script = r#"grep -qsxF -- "$3" "$1" || { mkdir -p "${1%/*}" && printf %s "$2" >> "$1"; }"#;
+    let last = text.trim_end().lines().last().unwrap_or_default();
+    run(command.args(["-c", script, "sh", path, text, last])).await.map(drop)
 }
 
 async fn update(privilege: Privilege) -> anyhow::Result<()> {
@@ -105,7 +117,18 @@ async fn update(privilege: Privilege) -> anyhow::Result<()> {
         bail!("the package lists are missing or old, and only root can read them anew (`apt-get update`)");
     };
     eprintln!("reading the package lists with apt-get update ...");
-    run(command.args(["-q", "update"])).await.map(drop).context("failed to read the package lists")
+    for _ in 0..LOCK_ATTEMPTS {
+        match run(command.args(["-q", "update"]).env("LC_ALL", "C")).await {
+            // Unlike an installation, an update doesn't wait for another apt; one runs when a machine has just booted.
+            Err(error) if error.to_string().contains("Could not get lock") => {
+                tokio::time::sleep(LOCK_RETRY).await;
+                let Some(again) = privilege.command("apt-get") else { return Err(error) };
+                command = again;
+            }
+            result => return result.map(drop).context("failed to read the package lists"),
+        }
+    }
+    bail!("failed to read the package lists: another apt-get has been at it for minutes")
 }
 
 async fn install_once(privilege: Privilege, package: &str) -> anyhow::Result<()> {
@@ -117,18 +140,15 @@ async fn install_once(privilege: Privilege, package: &str) -> anyhow::Result<()>
     run(&mut command).await.map(drop)
 }
 
-/// Whether the package lists on this machine offer the package.
-async fn has_candidate(package: &str) -> bool {
-    match run(Command::new("apt-cache").env("LC_ALL", "C").args(["policy", package])).await {
-        Ok(output) => names_a_candidate(&String::from_utf8_lossy(&output.stdout)),
-        Err(_) => false,
-    }
+/// The version that the package lists on this machine offer.
+async fn listed(package: &str) -> Option<String> {
+    let output = run(Command::new("apt-cache").env("LC_ALL", "C").args(["policy", package])).await.ok()?;
+    named_candidate(&String::from_utf8_lossy(&output.stdout)).map(str::to_owned)
 }
 
-fn names_a_candidate(policy: &str) -> bool {
-    policy
-        .lines()
-        .any(|line| line.trim().strip_prefix("Candidate:").is_some_and(|version| version.trim() != "(none)"))
+fn named_candidate(policy: &str) -> Option<&str> {
+    let version = policy.lines().find_map(|line| line.trim().strip_prefix("Candidate:"))?.trim();
+    (version != "(none)").then_some(version)
 }
 
 fn downloaded(directory: &Path) -> anyhow::Result<PathBuf> {
@@ -173,9 +193,12 @@ mod tests {
 
     #[test]
     fn a_package_without_a_candidate_needs_new_lists() {
-        assert!(names_a_candidate("postgresql:\n  Installed: (none)\n  Candidate: 15+248\n"));
-        assert!(!names_a_candidate("postgresql:\n  Installed: (none)\n  Candidate: (none)\n"));
-        assert!(!names_a_candidate(""));
+        assert_eq!(
+            named_candidate("postgresql:\n  Installed: (none)\n  Candidate: 15+248\n"),
+            Some("15+248")
+        );
+        assert_eq!(named_candidate("postgresql:\n  Installed: (none)\n  Candidate: (none)\n"), None);
+        assert_eq!(named_candidate(""), None);
     }
 
     #[tokio::test]

@@ -16,6 +16,7 @@ use super::apt::{self, Privilege};
 pub const OVERRIDE: &str = "PG_BIN_DIR";
 /// The oldest major version that will do.
 pub const OLDEST: u32 = 15;
+const PACKAGE: &str = "postgresql";
 const DEBIAN_ROOT: &str = "/usr/lib/postgresql";
 const CLUSTER_CONF: &str = "/etc/postgresql-common/createcluster.conf";
 const CLUSTER_CONF_TEXT: &str = "\
@@ -53,16 +54,19 @@ pub async fn find_or_install() -> anyhow::Result<PostgresPrograms> {
              or set {OVERRIDE} to a directory that holds `postgres` and `initdb`"
         );
     }
+    let offered = apt::candidate(privilege, PACKAGE).await?;
+    if leading_number(&offered).is_some_and(|major| major < OLDEST) {
+        bail!(
+            "apt-get offers PostgreSQL {offered} here, and {OLDEST} or newer is needed: add the PostgreSQL project's own \
+             packages (https://wiki.postgresql.org/wiki/Apt), or set {OVERRIDE} to the programs of a newer one"
+        );
+    }
     eprintln!("installing PostgreSQL with apt-get (once; takes a minute) ...");
     // Before the package is there, so that it makes no cluster and starts no server on the usual port.
-    apt::write_new_file(privilege, CLUSTER_CONF, CLUSTER_CONF_TEXT).await?;
-    apt::install(privilege, "postgresql").await?;
-    match find().await? {
-        Some(found) => Ok(found),
-        None => bail!(
-            "the PostgreSQL that apt-get installs here is older than {OLDEST}: install a newer one and set {OVERRIDE}"
-        ),
-    }
+    apt::append_once(privilege, CLUSTER_CONF, CLUSTER_CONF_TEXT).await?;
+    apt::install(privilege, PACKAGE).await?;
+    let found = find().await?;
+    found.with_context(|| format!("PostgreSQL was installed, but its programs are not below {DEBIAN_ROOT}"))
 }
 
 /// The programs that are on this machine, if there are any of a version that will do.
@@ -127,9 +131,12 @@ fn on_path() -> Vec<PathBuf> {
 
 /// `postgres (PostgreSQL) 15.13 (Debian 15.13-0+deb12u1)`, `postgres (PostgreSQL) 18beta1` → the major version.
 fn major_version(said: &str) -> Option<u32> {
-    let version = said.split_whitespace().nth(2)?;
-    let digits = version.split(|c: char| !c.is_ascii_digit()).next()?;
-    digits.parse().ok()
+    leading_number(said.split_whitespace().nth(2)?)
+}
+
+/// `15.13`, `18beta1`, and a package's `15+248+deb12u2` → the major version.
+fn leading_number(version: &str) -> Option<u32> {
+    version.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -141,6 +148,7 @@ mod tests {
         assert_eq!(major_version("postgres (PostgreSQL) 15.13 (Debian 15.13-0+deb12u1)\n"), Some(15));
         assert_eq!(major_version("postgres (PostgreSQL) 18beta1\n"), Some(18));
         assert_eq!(major_version("postgres\n"), None);
+        assert_eq!(leading_number("14+238"), Some(14));
     }
 
     #[test]
