@@ -123,7 +123,8 @@ async fn show(servers: &mut Servers, state: &StateDir, file: Option<&Path>) -> a
     let running = servers.running.insert(runtime::start(&config, Roles::all()).await?);
     let address = running.api_address.context("the API does not listen")?;
     let simulator = servers.simulator.clone();
-    let (client_of_simulator, prefix) = (broker::connect(&config).await?, config.ingest.subject_prefix.clone());
+    let (client_of_simulator, prefix) =
+        (broker::connect(&config).await?, config.ingest.subject_prefix.clone());
     let args = SimulateArgs {
         tenant: TenantName::parse(dev_demo::TENANT)?,
         devices: 5,

@@ -17,7 +17,8 @@ pub async fn connect(config: &Config) -> anyhow::Result<Client> {
         tracing::info!(%event, "broker connection");
     });
     if !config.nats.credentials_file.is_empty() {
-        options = options.credentials_file(&config.nats.credentials_file).await.context("nats.credentials_file")?;
+        options =
+            options.credentials_file(&config.nats.credentials_file).await.context("nats.credentials_file")?;
     }
     // The client itself does not look at a user and password in a URL. A list of servers may hold several URLs.
     let first = url.split(',').next().and_then(|first| Url::parse(first.trim()).ok());
