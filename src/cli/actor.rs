@@ -31,7 +31,7 @@ mod tests {
 
     #[test]
     fn a_user_is_named_and_one_without_a_name_is_numbered() {
-        let passwd = "root:x:0:0:root:/root:/bin/bash\nanna:x:1000:1000::/home/anna:/bin/sh\n";
+        let passwd = "root:x:0:0:root:/root:/bin/bash\nanna:x:1000:100::/home/anna:/bin/sh\n";
         assert_eq!(name_of(1000, passwd), "anna");
         assert_eq!(name_of(100, passwd), "uid 100");
         assert!(!name().is_empty());
