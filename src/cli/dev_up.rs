@@ -145,7 +145,7 @@ async fn show(servers: &mut Servers, state: &StateDir, file: Option<&Path>) -> a
          \n  curl -s -H 'X-API-Key: {key}' 'http://{address}/api/alerts?limit=3'\
          \n  curl -s -H 'X-API-Key: {key}' 'http://{address}/api/deliveries?limit=3'\
          \n  curl -s http://{address}/readyz\n\
-         \nSix simulated readings in a thousand break a rule. The demo receiver answers 503 to its first {FIRST_503} calls.\n\
+         \nSimulated pumps run hot or lose pressure now and then. The demo receiver answers 503 to its first {FIRST_503} calls.\n\
          Ctrl-C stops everything; the data stay in {}\n",
         state.path().display()
     );

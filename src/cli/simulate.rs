@@ -97,12 +97,12 @@ struct Devices {
 
 impl Devices {
     fn new(args: &SimulateArgs) -> Self {
-        Self {
-            faults: vec![0; args.devices as usize],
-            next: 0,
-            fault_every: args.fault_every,
-            malformed_every: args.malformed_every,
+        let mut faults = vec![0; args.devices as usize];
+        if args.fault_every > 0 {
+            // Something to see at once.
+            faults[0] = FAULT_READINGS;
         }
+        Self { faults, next: 0, fault_every: args.fault_every, malformed_every: args.malformed_every }
     }
 
     fn message(&mut self) -> String {

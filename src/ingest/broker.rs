@@ -23,9 +23,9 @@ pub async fn connect(config: &Config) -> anyhow::Result<Client> {
     // The client itself does not look at a user and password in a URL. A list of servers may hold several URLs.
     let first = url.split(',').next().and_then(|first| Url::parse(first.trim()).ok());
     if let Some((user, password)) = first.as_ref().and_then(|url| Some((url.username(), url.password()?))) {
-        options = options.user_and_password(user.to_owned(), password.to_owned());
+        options = options.user_and_password(decoded(user), decoded(password));
     } else if let Some(token) = first.as_ref().map(Url::username).filter(|token| !token.is_empty()) {
-        options = options.token(token.to_owned());
+        options = options.token(decoded(token));
     }
     let servers: Vec<&str> = url.split(',').map(str::trim).collect();
     // The broker's own error may repeat the URL, and so a password: only its kind is shown.
@@ -33,4 +33,9 @@ pub async fn connect(config: &Config) -> anyhow::Result<Client> {
         .connect(servers)
         .await
         .map_err(|error| anyhow::anyhow!("failed to connect to the broker at nats.url: {}", error.kind()))
+}
+
+/// What stands in a URL is percent-encoded.
+fn decoded(part: &str) -> String {
+    percent_encoding::percent_decode_str(part).decode_utf8_lossy().into_owned()
 }
