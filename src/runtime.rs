@@ -14,7 +14,8 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::server::{ApiState, BrokerCheck, serve};
+use crate::api::server::serve;
+use crate::api::state::{ApiState, BrokerCheck};
 use crate::config::Config;
 use crate::console;
 use crate::db::pool::{Pool, Role as DatabaseRole};

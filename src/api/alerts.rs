@@ -15,7 +15,7 @@ use super::auth::Reader;
 use super::deliveries::{self, DeliveryEntry, DeliveryFilter};
 use super::parameters::{Page, PageRequest, Parameters, PathId};
 use super::problem::Problem;
-use super::server::ApiState;
+use super::state::ApiState;
 use crate::db::error::DatabaseError;
 use crate::db::tenant_scope;
 

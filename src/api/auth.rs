@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, header};
 use super::key::ApiKey;
 use super::problem::Problem;
 use super::scope::{Scope, Scopes};
-use super::server::ApiState;
+use super::state::ApiState;
 use crate::db::error::DatabaseError;
 use crate::db::pool::Pool;
 use crate::model::ids::{KeyId, TenantId};

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::auth::Reader;
 use super::parameters::{Page, PageRequest, Parameters, PathId};
 use super::problem::Problem;
-use super::server::ApiState;
+use super::state::ApiState;
 use crate::db::error::DatabaseError;
 use crate::db::tenant_scope;
 

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::problem::Problem;
-use super::server::ApiState;
+use super::state::ApiState;
 use crate::db::migrations;
 use crate::db::pool::Pool;
 

@@ -11,3 +11,4 @@ pub mod parameters;
 pub mod problem;
 pub mod scope;
 pub mod server;
+pub mod state;

@@ -3,9 +3,7 @@
 //! Invariant: a request ends within 30 s, a handler that panics costs its own request only, and each
 //! error is a problem (`problem.rs`) or a page of the console. The runtime calls [`serve`].
 
-use std::fmt;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -20,9 +18,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::problem::{self, Problem};
+use super::state::ApiState;
 use super::{alerts, deliveries, health};
-use crate::db::pool::Pool;
-use crate::telemetry::metrics::Metrics;
 
 /// A request that takes longer is answered with 503.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -30,26 +27,6 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 const LARGEST_BODY: usize = 1024 * 1024;
 /// Requests under way when the service stops may take this long.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Whether the broker is connected now.
-pub type BrokerCheck = Arc<dyn Fn() -> bool + Send + Sync>;
-
-/// What the handlers need; cheap to clone.
-#[derive(Clone)]
-pub struct ApiState {
-    /// Connections of `Role::Api`.
-    pub pool: Pool,
-    /// Shown at `/metrics`.
-    pub metrics: Arc<Metrics>,
-    /// `None` in a process that has nothing to do with the broker: `/readyz` leaves the check out then.
-    pub broker: Option<BrokerCheck>,
-}
-
-impl fmt::Debug for ApiState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ApiState").finish_non_exhaustive()
-    }
-}
 
 /// Everything for programs, ready to serve.
 pub fn router(state: ApiState) -> Router {

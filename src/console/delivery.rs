@@ -12,7 +12,7 @@ use super::login::Visitor;
 use crate::api::deliveries::{self, AttemptEntry, DeliveryEntry, WholeDelivery};
 use crate::api::parameters::PathId;
 use crate::api::problem::Problem;
-use crate::api::server::ApiState;
+use crate::api::state::ApiState;
 use crate::db::error::DatabaseError;
 use crate::db::tenant_scope;
 use crate::model::ids::TenantId;

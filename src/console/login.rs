@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use super::layout;
 use crate::api::auth::{self, AuthError, Caller};
 use crate::api::scope::Scope;
-use crate::api::server::ApiState;
+use crate::api::state::ApiState;
 
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"watchbell\", charset=\"UTF-8\"");
 

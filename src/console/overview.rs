@@ -11,7 +11,7 @@ use super::login::Visitor;
 use crate::api::alerts::{self, AlertEntry, AlertFilter};
 use crate::api::deliveries::{self, DeliveryEntry, DeliveryFilter};
 use crate::api::parameters::PageRequest;
-use crate::api::server::ApiState;
+use crate::api::state::ApiState;
 use crate::db::error::DatabaseError;
 use crate::db::tenant_scope;
 use crate::model::ids::TenantId;

@@ -6,7 +6,8 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 
 use super::{delivery, layout, overview};
-use crate::api::server::{self, ApiState};
+use crate::api::server;
+use crate::api::state::ApiState;
 
 /// Everything for programs and for people, ready to serve.
 pub fn router(state: ApiState) -> Router {

@@ -11,7 +11,8 @@ use crate::model::alert::Alert;
 use crate::model::ids::{AlertId, NotificationId, RuleId, SeriesId, TenantId};
 use crate::model::notification::{Event, Notification};
 use crate::model::reading::{Reading, UnixMicros};
-use crate::notice::render::{Notice, render};
+use crate::notice::render::render;
+use crate::notice::told::Notice;
 
 /// What was judged and is not settled yet.
 #[derive(Debug, Default)]

@@ -6,8 +6,8 @@
 
 use serde_json::json;
 
-use super::render::Notice;
 use super::sentence::sentence;
+use super::told::Notice;
 
 /// The body of `POST /api/events`.
 pub fn render(notice: &Notice<'_>) -> String {

@@ -3,3 +3,4 @@
 pub mod hub;
 pub mod render;
 pub mod sentence;
+pub mod told;

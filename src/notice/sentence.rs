@@ -1,6 +1,6 @@
 //! One sentence that a person can read at three in the morning.
 
-use super::render::Notice;
+use super::told::Notice;
 use crate::model::alert::Evidence;
 
 /// Such as `temperature of pump-1 is 91.25 °C, above 80 °C`.

@@ -1,0 +1,27 @@
+//! What the handlers share.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::db::pool::Pool;
+use crate::telemetry::metrics::Metrics;
+
+/// Whether the broker is connected now.
+pub type BrokerCheck = Arc<dyn Fn() -> bool + Send + Sync>;
+
+/// What the handlers need; cheap to clone.
+#[derive(Clone)]
+pub struct ApiState {
+    /// Connections of `Role::Api`.
+    pub pool: Pool,
+    /// Shown at `/metrics`.
+    pub metrics: Arc<Metrics>,
+    /// `None` in a process that has nothing to do with the broker: `/readyz` leaves the check out then.
+    pub broker: Option<BrokerCheck>,
+}
+
+impl fmt::Debug for ApiState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ApiState").finish_non_exhaustive()
+    }
+}
