@@ -77,7 +77,12 @@ section! {
 }
 section! {
     /// From readings to alerts.
-    Detect { lease_seconds: u64, commit_interval_ms: u64, readings_per_step: usize }
+    Detect {
+        lease_seconds: u64,
+        commit_interval_ms: u64,
+        readings_per_step: usize,
+        notify_max_age_seconds: u64,
+    }
 }
 section! {
     /// From owed notifications to receivers.

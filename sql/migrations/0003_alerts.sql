@@ -75,6 +75,8 @@ CREATE TABLE rule_state (
   last_fired_at timestamptz NOT NULL,
   -- The same for readings that came late: they are older than that.
   late_fired_at timestamptz,
+  -- Its breach was old when it was judged, and is not known to be over.
+  burning_alert_id uuid,
   PRIMARY KEY (rule_id, series_id)
 );
 
@@ -96,6 +98,8 @@ CREATE TABLE alerts (
   evidence        jsonb NOT NULL,
   -- The reading was older than one already judged.
   late            boolean NOT NULL DEFAULT false,
+  -- The breach was older than `detect.notify_max_age_seconds` when it was judged, and over: nobody was told.
+  historical      boolean NOT NULL DEFAULT false,
   xid             xid8 NOT NULL DEFAULT pg_current_xact_id(),
   FOREIGN KEY (rule_id, rule_version) REFERENCES rule_versions,
   -- One breach is one alert, whoever judges it and however often.
@@ -118,7 +122,7 @@ CREATE INDEX ON alert_events (alert_id);
 GRANT SELECT ON rule_versions TO watchbell_worker;
 GRANT SELECT, UPDATE (state, fault) ON rules TO watchbell_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON rule_state TO watchbell_worker;
-GRANT SELECT, INSERT, UPDATE (state, severity, acknowledged_at, resolved_at) ON alerts TO watchbell_worker;
+GRANT SELECT, INSERT, UPDATE (state, severity, historical, acknowledged_at, resolved_at) ON alerts TO watchbell_worker;
 GRANT SELECT, INSERT ON alert_events TO watchbell_worker;
 GRANT SELECT ON rules, rule_versions, rule_state, alerts, alert_events TO watchbell_api;
 

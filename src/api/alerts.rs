@@ -63,6 +63,8 @@ pub struct AlertEntry {
     pub resolved_at: Option<Timestamp>,
     /// The reading was older than one already judged.
     pub late: bool,
+    /// The breach was old and over when it was judged: nobody was told.
+    pub historical: bool,
 }
 
 /// A change of an alert.
@@ -155,6 +157,7 @@ fn entry(row: &Row) -> AlertEntry {
         acknowledged_at: row.get("acknowledged_at"),
         resolved_at: row.get("resolved_at"),
         late: row.get("late"),
+        historical: row.get("historical"),
     }
 }
 

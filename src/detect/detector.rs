@@ -5,11 +5,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::judge::Judged;
+use super::judge::{Judged, Moment};
 use super::memory::Memory;
 use super::owed;
 use super::settle::{Settled, settle};
@@ -17,6 +18,7 @@ use crate::config;
 use crate::db::error::DatabaseError;
 use crate::db::lease::Lease;
 use crate::db::pool::Pool;
+use crate::model::reading::UnixMicros;
 use crate::telemetry::metrics::Metrics;
 
 /// The lease's name.
@@ -25,6 +27,8 @@ pub const LEASE: &str = "detect";
 /// Owed flushes below the floor, committed out of the order of their ids, are looked for this often; the lease is
 /// renewed as often when nothing else does it.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// An old breach of which nothing was heard for this long burns still.
+const QUIET: Duration = Duration::from_secs(60);
 /// After a failed step.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -131,17 +135,22 @@ impl Detector {
             active.swept_at = Some(Instant::now());
         }
         let series = flushes.iter().flat_map(|flush| &flush.readings).map(|reading| reading.series);
-        active.memory.meet(&**client, series).await?;
+        let burning: Vec<_> = active.memory.burning.keys().map(|(_, series)| *series).collect();
+        active.memory.meet(&**client, series.chain(burning)).await?;
         let before = active.judged.readings;
+        let moment = moment(&self.settings);
         for flush in &flushes {
-            active.judged.judge(&mut active.memory, flush);
+            active.judged.judge(&mut active.memory, flush, moment);
             active.floor = active.floor.max(flush.id);
+        }
+        if flushes.is_empty() {
+            active.judged.promote_quiet(&mut active.memory, QUIET, moment);
         }
         let worked = active.judged.readings - before;
         self.metrics.readings_judged.inc_by(worked as u64);
         let due = active.settled_at.elapsed() >= Duration::from_millis(self.settings.commit_interval_ms);
         let full = active.judged.readings >= self.settings.readings_per_step;
-        if !active.judged.is_empty() && (due || full || !active.judged.alerts.is_empty()) {
+        if !active.judged.is_empty() && (due || full || active.judged.is_urgent()) {
             self.settle(&mut client).await?;
         } else if active.renewed_at.elapsed() >= SWEEP_EVERY {
             if active.lease.renew(&**client).await? {
@@ -220,6 +229,12 @@ impl Detector {
         self.active = None;
         self.metrics.detector_active.set(0);
     }
+}
+
+fn moment(settings: &config::Detect) -> Moment {
+    let age = i64::try_from(settings.notify_max_age_seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000);
+    let now = UnixMicros::from(Timestamp::now());
+    Moment { notify_from: UnixMicros(now.0.saturating_sub(age)), instant: Instant::now() }
 }
 
 impl Active {

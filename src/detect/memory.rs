@@ -5,21 +5,26 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use jiff::Timestamp;
 use tokio_postgres::GenericClient;
 
 use super::cooldown::Cooldown;
+use super::window::{Bucket, Window, minute_of};
 use crate::db::error::DatabaseError;
+use crate::model::alert::{Alert, Evidence};
 use crate::model::destination::{Destination, Kind};
-use crate::model::ids::{DestinationId, RuleId, SeriesId, TenantId};
+use crate::model::ids::{AlertId, DestinationId, RuleId, SeriesId, TenantId};
 use crate::model::reading::UnixMicros;
-use crate::model::rule::{DevicePattern, Rule, Severity};
+use crate::model::rule::{Condition, DevicePattern, Rule, Severity};
 
 const CONFIG_VERSION: &str = include_str!("../../sql/queries/detect/config_version.sql");
 const LOAD_RULES: &str = include_str!("../../sql/queries/detect/load_rules.sql");
 const LOAD_DESTINATIONS: &str = include_str!("../../sql/queries/detect/load_destinations.sql");
 const LOAD_STATE: &str = include_str!("../../sql/queries/detect/load_rule_state.sql");
+const LOAD_BURNING: &str = include_str!("../../sql/queries/detect/load_burning.sql");
+const LOAD_WINDOWS: &str = include_str!("../../sql/queries/detect/load_windows.sql");
 const LOAD_SERIES: &str = include_str!("../../sql/queries/detect/load_series.sql");
 const FAULT_RULE: &str = include_str!("../../sql/queries/detect/fault_rule.sql");
 
@@ -38,6 +43,17 @@ pub struct Series {
     pub rules: Vec<Arc<Rule>>,
     /// The latest time judged.
     pub last_ts: Option<UnixMicros>,
+    /// Its minutes, if a rule compares with them.
+    pub window: Option<Window>,
+}
+
+/// A breach that was old when it was judged and is not known to be over.
+#[derive(Debug)]
+pub struct Burning {
+    /// Marked historical, so far.
+    pub alert: Alert,
+    /// The latest look at it, on this process's clock.
+    pub seen: Instant,
 }
 
 /// What the active detector knows.
@@ -52,6 +68,8 @@ pub struct Memory {
     pub series: HashMap<SeriesId, Series>,
     /// Of rules and series that are not at rest.
     pub cooldowns: HashMap<(RuleId, SeriesId), Cooldown>,
+    /// Old breaches that may still burn.
+    pub burning: HashMap<(RuleId, SeriesId), Burning>,
 }
 
 impl Memory {
@@ -93,10 +111,20 @@ impl Memory {
             let cooldown = Cooldown { last_fired_at: time(2), late_fired_at: time(3) };
             cooldowns.insert((RuleId(row.get(0)), SeriesId(row.get(1))), cooldown);
         }
-        Ok(Self { config_version, rules, destinations, series: HashMap::new(), cooldowns })
+        let mut burning = HashMap::new();
+        for row in client.query(LOAD_BURNING, &[]).await? {
+            let alert = alert(&row)?;
+            burning.insert((alert.rule, alert.series), Burning { alert, seen: Instant::now() });
+        }
+        Ok(Self { config_version, rules, destinations, series: HashMap::new(), cooldowns, burning })
     }
 
-    /// Meets the series among `ids` that it does not know yet. One statement.
+    /// An active rule.
+    pub fn rule(&self, id: RuleId) -> Option<Arc<Rule>> {
+        self.rules.values().flatten().find(|rule| rule.id == id).cloned()
+    }
+
+    /// Meets the series among `ids` that it does not know yet. At most two statements.
     ///
     /// # Errors
     /// If the database is away.
@@ -111,18 +139,71 @@ impl Memory {
         }
         unknown.sort_unstable();
         unknown.dedup();
+        let (mut ids, mut spans) = (Vec::new(), Vec::new());
         for row in client.query(LOAD_SERIES, &[&unknown]).await? {
+            let id: i32 = row.get(0);
             let tenant = TenantId(row.get(1));
             let device: String = row.get(2);
             let metric: String = row.get(3);
             let watching = self.rules.get(&(tenant, metric.clone())).into_iter().flatten();
-            let rules = watching.filter(|rule| rule.devices.matches(&device)).cloned().collect();
+            let rules: Vec<_> = watching.filter(|rule| rule.devices.matches(&device)).cloned().collect();
             let last_ts = row.get::<_, Option<Timestamp>>(5).map(UnixMicros::from);
-            let series = Series { tenant, device, metric, unit: row.get(4), rules, last_ts };
-            self.series.insert(SeriesId(row.get(0)), series);
+            let span = rules.iter().filter_map(|rule| window_minutes(&rule.condition)).max();
+            if let Some(span) = span {
+                ids.push(id);
+                spans.push(span);
+            }
+            let window = span.map(|span| Window::new(span, []));
+            let series = Series { tenant, device, metric, unit: row.get(4), rules, last_ts, window };
+            self.series.insert(SeriesId(id), series);
+        }
+        if !ids.is_empty() {
+            let rows = client.query(LOAD_WINDOWS, &[&ids, &spans]).await?;
+            for group in rows.chunk_by(|a, b| a.get::<_, i32>(0) == b.get::<_, i32>(0)) {
+                let id = SeriesId(group[0].get(0));
+                if let Some(series) = self.series.get_mut(&id)
+                    && let Some(span) = ids.iter().position(|known| *known == id.0).map(|place| spans[place])
+                {
+                    series.window = Some(Window::new(span, group.iter().map(bucket)));
+                }
+            }
         }
         Ok(())
     }
+}
+
+/// How far back a condition looks.
+fn window_minutes(condition: &Condition) -> Option<i32> {
+    match condition {
+        Condition::DeviationFromMean(deviation) => Some(deviation.window_minutes),
+        Condition::AboveThreshold { .. } | Condition::BelowThreshold { .. } => None,
+    }
+}
+
+fn bucket(row: &tokio_postgres::Row) -> Bucket {
+    let minute = minute_of(UnixMicros::from(row.get::<_, Timestamp>(1)));
+    let count = u32::try_from(row.get::<_, i64>(2)).unwrap_or(u32::MAX);
+    Bucket { minute, count, mean: row.get(3) }
+}
+
+fn alert(row: &tokio_postgres::Row) -> Result<Alert, DatabaseError> {
+    let severity: &str = row.get(5);
+    let evidence: serde_json::Value = row.get(8);
+    let unreadable = |what: String| DatabaseError::Unreadable(format!("alerts: {what}"));
+    Ok(Alert {
+        id: AlertId(row.get(0)),
+        tenant: TenantId(row.get(1)),
+        rule: RuleId(row.get(2)),
+        rule_version: row.get(3),
+        series: SeriesId(row.get(4)),
+        severity: Severity::parse(severity).ok_or_else(|| unreadable(format!("severity {severity}")))?,
+        breached_at: row.get::<_, Timestamp>(6).into(),
+        value: row.get(7),
+        evidence: serde_json::from_value::<Evidence>(evidence)
+            .map_err(|error| unreadable(error.to_string()))?,
+        late: row.get(9),
+        historical: true,
+    })
 }
 
 fn rule(row: &tokio_postgres::Row) -> Result<Rule, String> {
@@ -136,7 +217,7 @@ fn rule(row: &tokio_postgres::Row) -> Result<Rule, String> {
         name: row.get::<_, &str>(3).into(),
         metric: row.get(4),
         devices: DevicePattern::new(row.get::<_, &str>(5)),
-        condition: serde_json::from_value(condition).map_err(|error| format!("condition: {error}"))?,
+        condition: Condition::from_json(condition).map_err(|error| format!("condition: {error}"))?,
         severity: Severity::parse(severity).ok_or_else(|| format!("severity: {severity}"))?,
         cooldown_micros: i64::from(row.get::<_, i32>(8)) * 1_000_000,
         destinations: destinations.into_iter().map(DestinationId).collect(),

@@ -12,3 +12,4 @@ pub mod memory;
 pub mod owed;
 pub mod rollup;
 pub mod settle;
+pub mod window;

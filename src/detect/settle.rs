@@ -19,6 +19,7 @@ const CONFIG_VERSION: &str = include_str!("../../sql/queries/detect/config_versi
 const UPSERT_ROLLUPS: &str = include_str!("../../sql/queries/detect/upsert_rollups.sql");
 const UPSERT_STATE: &str = include_str!("../../sql/queries/detect/upsert_rule_state.sql");
 const INSERT_ALERTS: &str = include_str!("../../sql/queries/detect/insert_alerts.sql");
+const PROMOTE_ALERTS: &str = include_str!("../../sql/queries/detect/promote_alerts.sql");
 const DELETE_FLUSHES: &str = include_str!("../../sql/queries/detect/delete_flushes.sql");
 
 /// How a settlement ended.
@@ -59,12 +60,14 @@ pub async fn settle(
     upsert_rollups(&transaction, judged).await?;
     upsert_state(&transaction, judged).await?;
     let opened = insert_alerts(&transaction, &judged.alerts).await?;
-    let notifications: Vec<Notification> = judged
-        .notifications
-        .iter()
-        .filter(|notification| opened.contains(&notification.alert))
-        .cloned()
-        .collect();
+    if !judged.promoted.is_empty() {
+        let promoted: Vec<_> = judged.promoted.iter().map(|id| id.0).collect();
+        let statement = transaction.prepare_cached(PROMOTE_ALERTS).await?;
+        transaction.execute(&statement, &[&promoted]).await?;
+    }
+    let is_told = |alert: &AlertId| opened.contains(alert) || judged.promoted.contains(alert);
+    let notifications: Vec<Notification> =
+        judged.notifications.iter().filter(|notification| is_told(&notification.alert)).cloned().collect();
     enqueue(&transaction, &notifications).await?;
     let statement = transaction.prepare_cached(DELETE_FLUSHES).await?;
     let deleted = transaction.execute(&statement, &[&judged.flushes]).await?;
@@ -75,7 +78,9 @@ pub async fn settle(
     }
     transaction.commit().await?;
     let routed: HashSet<AlertId> = notifications.iter().map(|notification| notification.alert).collect();
-    Ok(Settled::Committed { alerts: opened.len(), unrouted: opened.difference(&routed).count() })
+    let told = judged.alerts.iter().filter(|alert| !alert.historical && opened.contains(&alert.id));
+    let unrouted = told.filter(|alert| !routed.contains(&alert.id)).count();
+    Ok(Settled::Committed { alerts: opened.len(), unrouted })
 }
 
 async fn upsert_rollups(transaction: &Transaction<'_>, judged: &Judged) -> Result<(), DatabaseError> {
@@ -101,19 +106,20 @@ async fn upsert_rollups(transaction: &Transaction<'_>, judged: &Judged) -> Resul
 }
 
 async fn upsert_state(transaction: &Transaction<'_>, judged: &Judged) -> Result<(), DatabaseError> {
-    if judged.cooldowns.is_empty() {
+    if judged.states.is_empty() {
         return Ok(());
     }
-    let rules: Vec<_> = judged.cooldowns.keys().map(|(rule, _)| rule.0).collect();
-    let series: Vec<_> = judged.cooldowns.keys().map(|(_, series)| series.0).collect();
-    let tenants: Vec<_> = judged.cooldowns.values().map(|(tenant, _)| tenant.0).collect();
-    let cooldowns = || judged.cooldowns.values().map(|(_, cooldown)| cooldown);
+    let rules: Vec<_> = judged.states.keys().map(|(rule, _)| rule.0).collect();
+    let series: Vec<_> = judged.states.keys().map(|(_, series)| series.0).collect();
+    let states = || judged.states.values();
+    let tenants: Vec<_> = states().map(|state| state.tenant.0).collect();
     let last: Vec<_> =
-        cooldowns().map(|cooldown| cooldown.last_fired_at.map(|ts| ts.to_timestamp())).collect();
+        states().map(|state| state.cooldown.last_fired_at.map(|ts| ts.to_timestamp())).collect();
     let late: Vec<_> =
-        cooldowns().map(|cooldown| cooldown.late_fired_at.map(|ts| ts.to_timestamp())).collect();
+        states().map(|state| state.cooldown.late_fired_at.map(|ts| ts.to_timestamp())).collect();
+    let burning: Vec<_> = states().map(|state| state.burning.map(|alert| alert.0)).collect();
     let statement = transaction.prepare_cached(UPSERT_STATE).await?;
-    transaction.execute(&statement, &[&rules, &series, &tenants, &last, &late]).await?;
+    transaction.execute(&statement, &[&rules, &series, &tenants, &last, &late, &burning]).await?;
     Ok(())
 }
 
@@ -137,11 +143,24 @@ async fn insert_alerts(
         alerts.iter().map(|alert| serde_json::to_value(&alert.evidence)).collect();
     let evidence = evidence.map_err(|error| DatabaseError::Unreadable(error.to_string()))?;
     let late: Vec<_> = alerts.iter().map(|alert| alert.late).collect();
+    let historical: Vec<_> = alerts.iter().map(|alert| alert.historical).collect();
     let statement = transaction.prepare_cached(INSERT_ALERTS).await?;
     let rows = transaction
         .query(
             &statement,
-            &[&ids, &tenants, &rules, &versions, &series, &severities, &times, &values, &evidence, &late],
+            &[
+                &ids,
+                &tenants,
+                &rules,
+                &versions,
+                &series,
+                &severities,
+                &times,
+                &values,
+                &evidence,
+                &late,
+                &historical,
+            ],
         )
         .await?;
     Ok(rows.iter().map(|row| AlertId(row.get(0))).collect())

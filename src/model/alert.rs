@@ -20,6 +20,21 @@ pub enum Evidence {
         /// In the unit of the series.
         threshold: f64,
     },
+    /// The value was more than `k` times `sigma` away from `mean`.
+    DeviationFromMean {
+        /// The mean of the averages of `n` minutes.
+        mean: f64,
+        /// Their standard deviation, or the floor under it if that is larger.
+        sigma: f64,
+        /// How many `sigma` the value is above (below: negative) the mean.
+        z: f64,
+        /// How many were allowed.
+        k: f64,
+        /// Minutes that had a reading.
+        n: usize,
+        /// Minutes that were looked at: the complete ones before the reading's own.
+        window_minutes: i32,
+    },
 }
 
 /// An alert as detection opens it.
@@ -45,4 +60,7 @@ pub struct Alert {
     pub evidence: Evidence,
     /// The reading was older than one of its series that had been judged before.
     pub late: bool,
+    /// The breach was old when it was judged, and is over: it is kept and nobody is told. While it is not known to be over
+    /// this is not final.
+    pub historical: bool,
 }

@@ -55,6 +55,7 @@ mod tests {
             value: 91.25,
             evidence: Evidence::AboveThreshold { threshold: 80.0 },
             late: false,
+            historical: false,
         };
         let id = NotificationId::new();
         let notice = Notice {

@@ -4,6 +4,7 @@
 mod access;
 mod api;
 mod console;
+mod deviation;
 mod isolation;
 mod keys;
 mod pages;

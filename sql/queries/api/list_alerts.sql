@@ -2,7 +2,7 @@
 SELECT a.alert_id, d.external_id AS device, s.metric, s.unit,
        a.rule_id, v.definition->>'name' AS rule, a.rule_version,
        a.severity, a.state, a.value, a.evidence,
-       a.breached_at, a.opened_at, a.acknowledged_at, a.resolved_at, a.late
+       a.breached_at, a.opened_at, a.acknowledged_at, a.resolved_at, a.late, a.historical
 FROM alerts a
 JOIN series s ON s.series_id = a.series_id
 JOIN devices d ON d.device_id = s.device_id

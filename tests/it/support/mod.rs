@@ -1,6 +1,7 @@
 //! What tests stand on.
 
 pub mod app;
+pub mod bench;
 pub mod database;
 pub mod house;
 pub mod process;

@@ -1,0 +1,104 @@
+//! A detector on a bench: readings are committed as ingestion commits them, and the test steps it.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::Notify;
+use watchbell::db::pool::{Pool, Role};
+use watchbell::detect::detector::{Detector, Step};
+use watchbell::ingest::flush::Flush;
+use watchbell::model::ids::SeriesId;
+use watchbell::model::reading::{Reading, UnixMicros};
+use watchbell::telemetry::metrics::Metrics;
+
+use super::app::TestApp;
+
+/// One series, `temperature` of `pump-1` unless told otherwise, and a detector.
+pub struct DetectorBench {
+    pub app: TestApp,
+    pub series: SeriesId,
+    pub start: Timestamp,
+    flush: Flush,
+    detector: Detector,
+}
+
+impl DetectorBench {
+    /// Times of the test are minutes after `minutes_ago`.
+    pub async fn new(app: TestApp, minutes_ago: i64) -> Self {
+        let series = Self::register(&app, "temperature").await;
+        let pool = Pool::new(&app.config().database, Role::Worker, 2).unwrap();
+        let start = Timestamp::now() - SignedDuration::from_mins(minutes_ago);
+        let detector = Self::detector(&app, &pool);
+        Self { series, start, flush: Flush::new(pool), detector, app }
+    }
+
+    async fn register(app: &TestApp, metric: &str) -> SeriesId {
+        let row = app
+            .owner()
+            .query_one(
+                "WITH d AS (INSERT INTO devices (tenant_id, external_id) VALUES ($1, 'pump-1') RETURNING device_id)
+                 INSERT INTO series (tenant_id, device_id, metric) SELECT $1, device_id, $2 FROM d RETURNING series_id",
+                &[&app.tenant.0, &metric],
+            )
+            .await
+            .unwrap();
+        SeriesId(row.get(0))
+    }
+
+    fn detector(app: &TestApp, pool: &Pool) -> Detector {
+        let mut settings = app.config().detect;
+        settings.commit_interval_ms = 0;
+        Detector::new(pool.clone(), settings, Arc::new(Notify::new()), Metrics::new())
+    }
+
+    pub fn at(&self, minute: f64) -> UnixMicros {
+        let start = UnixMicros::from(self.start).minute();
+        UnixMicros(start.0 + (minute * 60e6) as i64)
+    }
+
+    /// Commits these `(minute, value)`, in one batch.
+    pub async fn commit(&mut self, readings: &[(f64, f64)]) {
+        let readings: Vec<Reading> = readings
+            .iter()
+            .map(|(minute, value)| Reading { series: self.series, ts: self.at(*minute), value: *value })
+            .collect();
+        self.flush.store(&readings, &[], false, &Metrics::new()).await.unwrap();
+    }
+
+    /// Commits and judges them, and settles.
+    pub async fn judge(&mut self, readings: &[(f64, f64)]) {
+        self.commit(readings).await;
+        self.settle().await;
+    }
+
+    /// Steps until nothing is owed.
+    pub async fn settle(&mut self) {
+        while self.app.count("SELECT count(*) FROM flushes").await > 0 {
+            let step = self.detector.step().await.unwrap();
+            assert_ne!(step, Step::StandingBy);
+        }
+    }
+
+    /// As after a crash: another detector, without memory, takes over.
+    pub async fn restart(&mut self) {
+        self.detector.stop().await.unwrap();
+        let pool = Pool::new(&self.app.config().database, Role::Worker, 2).unwrap();
+        self.detector = Self::detector(&self.app, &pool);
+    }
+
+    /// The minutes of the alerts, with what is said of them.
+    pub async fn alerts(&self) -> Vec<(f64, bool, i64)> {
+        let rows = self
+            .app
+            .owner()
+            .query(
+                "SELECT breached_at, historical, (SELECT count(*) FROM notifications n WHERE n.alert_id = a.alert_id)
+                 FROM alerts a ORDER BY breached_at",
+                &[],
+            )
+            .await
+            .unwrap();
+        let minute = |at: Timestamp| (UnixMicros::from(at).0 - self.at(0.0).0) as f64 / 60e6;
+        rows.iter().map(|row| (minute(row.get(0)), row.get(1), row.get(2))).collect()
+    }
+}
