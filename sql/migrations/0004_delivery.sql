@@ -149,3 +149,31 @@ CREATE POLICY tenant ON dead_letters TO watchbell_api USING (tenant_id = current
 ALTER TABLE delivery_attempts ENABLE ROW LEVEL SECURITY;
 CREATE POLICY worker ON delivery_attempts TO watchbell_worker USING (true) WITH CHECK (true);
 CREATE POLICY tenant ON delivery_attempts TO watchbell_api USING (tenant_id = current_tenant_id());
+
+-- Owes a dead notification again, for the tenant of the transaction: same id, same body, attempts numbered on. The API role
+-- may do this and no other thing to the outbox. Returns 'redriven', or the status that is in the way; NULL: no such
+-- notification. Of two at once, one finds the dead letter and the other finds it owed.
+CREATE FUNCTION redrive_notification(wanted uuid, action uuid, who text, why text) RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
+AS $$
+DECLARE
+  letter dead_letters;
+BEGIN
+  DELETE FROM dead_letters WHERE notification_id = wanted AND tenant_id = current_tenant_id() RETURNING * INTO letter;
+  IF NOT FOUND THEN
+    RETURN (SELECT status FROM deliveries WHERE notification_id = wanted AND tenant_id = current_tenant_id());
+  END IF;
+  INSERT INTO outbox (notification_id, tenant_id, destination_id, attempts, lane_class)
+  SELECT n.notification_id, n.tenant_id, n.destination_id,
+         coalesce((SELECT max(attempt) FROM delivery_attempts d WHERE d.notification_id = n.notification_id), 0),
+         coalesce(array_position(ARRAY['critical', 'error', 'warning', 'info'], a.severity) - 1, 0)
+  FROM notifications n LEFT JOIN alerts a USING (alert_id)
+  WHERE n.notification_id = wanted;
+  INSERT INTO admin_actions (action_id, tenant_id, actor, action, target, reason)
+  VALUES (action, letter.tenant_id, who, 'notification.redriven', wanted::text, why);
+  RETURN 'redriven';
+END
+$$;
+REVOKE ALL ON FUNCTION redrive_notification(uuid, uuid, text, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION redrive_notification(uuid, uuid, text, text) TO watchbell_api;
+CREATE INDEX ON admin_actions (tenant_id, target);

@@ -20,10 +20,11 @@ use crate::db::tenant_scope;
 const LIST: &str = include_str!("../../sql/queries/api/list_deliveries.sql");
 const ATTEMPTS: &str = include_str!("../../sql/queries/api/list_attempts.sql");
 const BODY: &str = include_str!("../../sql/queries/api/find_notification_body.sql");
+const ACTIONS: &str = include_str!("../../sql/queries/api/list_notification_actions.sql");
 const COUNT: &str = include_str!("../../sql/queries/api/count_deliveries.sql");
 
 /// All that the column `status` of the view `deliveries` may say.
-const STATUSES: [&str; 9] = [
+pub const STATUSES: [&str; 9] = [
     "pending",
     "in_flight",
     "retrying",
@@ -82,6 +83,16 @@ pub struct AttemptEntry {
     pub xid: String,
 }
 
+/// What a person did to it: a row of `admin_actions`.
+#[derive(Debug, Serialize)]
+#[expect(missing_docs, reason = "the columns of the table")]
+pub struct ActionEntry {
+    pub at: Timestamp,
+    pub actor: String,
+    pub action: String,
+    pub reason: Option<String>,
+}
+
 /// A notification with everything that is known of it.
 #[derive(Debug, Serialize)]
 pub struct WholeDelivery {
@@ -91,6 +102,8 @@ pub struct WholeDelivery {
     pub body: String,
     /// Each attempt, the first one first; a late record stands behind the attempt it completes.
     pub attempts: Vec<AttemptEntry>,
+    /// What people did to it, the first first: who sent it again, and why.
+    pub actions: Vec<ActionEntry>,
 }
 
 /// Which deliveries; `None` means any.
@@ -143,7 +156,11 @@ pub async fn find(
     let body = transaction.query_one(&statement, &[&notification_id]).await?.get("body");
     let statement = transaction.prepare_cached(ATTEMPTS).await?;
     let rows = transaction.query(&statement, &[&notification_id]).await?;
-    Ok(Some(WholeDelivery { delivery, body, attempts: rows.iter().map(attempt).collect() }))
+    let attempts = rows.iter().map(attempt).collect();
+    let statement = transaction.prepare_cached(ACTIONS).await?;
+    let rows = transaction.query(&statement, &[&notification_id.to_string()]).await?;
+    let actions = rows.iter().map(action).collect();
+    Ok(Some(WholeDelivery { delivery, body, attempts, actions }))
 }
 
 /// How many notifications are owed or dead, by status; and how many of the last 24 hours were delivered.
@@ -177,6 +194,15 @@ fn entry(row: &Row) -> DeliveryEntry {
         delivered_at: row.get("delivered_at"),
         dead_reason: row.get("dead_reason"),
         died_at: row.get("died_at"),
+    }
+}
+
+fn action(row: &Row) -> ActionEntry {
+    ActionEntry {
+        at: row.get("at"),
+        actor: row.get("actor"),
+        action: row.get("action"),
+        reason: row.get("reason"),
     }
 }
 

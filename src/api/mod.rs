@@ -9,6 +9,7 @@ pub mod key;
 pub mod key_store;
 pub mod parameters;
 pub mod problem;
+pub mod redrive;
 pub mod scope;
 pub mod server;
 pub mod state;

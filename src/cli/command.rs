@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use super::{dev_exec, dev_up, keys, migrate, serve, simulate, verify};
+use super::{deliveries, dev_exec, dev_up, keys, migrate, redrive, serve, simulate, verify};
 use crate::config::{Config, ConfigError};
 use crate::telemetry::logs;
 
@@ -33,6 +33,11 @@ enum Command {
     /// Make, list and revoke API keys
     #[command(subcommand)]
     Keys(keys::KeysCommand),
+    /// Look at what was sent to whom, and what is owed
+    #[command(subcommand)]
+    Deliveries(deliveries::DeliveriesCommand),
+    /// Send a dead notification again
+    Redrive(redrive::RedriveArgs),
     /// Check what the database promises: nothing missing, nothing overdue, rollups = raw
     Verify(verify::VerifyArgs),
     /// Publish readings of made-up devices, with faults in them
@@ -82,6 +87,8 @@ async fn dispatch(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Serve(args) => serve::run(&config, &args).await,
         Command::Migrate(args) => migrate::run(&config, &args).await,
         Command::Keys(command) => keys::run(&config, command).await.map(|()| ExitCode::SUCCESS),
+        Command::Deliveries(command) => deliveries::run(&config, command).await.map(|()| ExitCode::SUCCESS),
+        Command::Redrive(args) => redrive::run(&config, &args).await.map(|()| ExitCode::SUCCESS),
         Command::Verify(args) => verify::run(&config, &args).await,
         Command::Simulate(args) => simulate::run(&config, &args).await.map(|()| ExitCode::SUCCESS),
         Command::Dev(_) => unreachable!("handled above"),

@@ -2,11 +2,13 @@
 
 pub mod actor;
 pub mod command;
+pub mod deliveries;
 pub mod dev_demo;
 pub mod dev_exec;
 pub mod dev_up;
 pub mod keys;
 pub mod migrate;
+pub mod redrive;
 pub mod serve;
 pub mod simulate;
 pub mod verify;

@@ -20,6 +20,18 @@ pub async fn begin(connection: &mut Object, tenant_id: i32) -> Result<Transactio
         .isolation_level(IsolationLevel::RepeatableRead)
         .start()
         .await?;
+    enter(transaction, tenant_id).await
+}
+
+/// Begins a transaction of one tenant that changes something.
+///
+/// # Errors
+/// If the database is away.
+pub async fn begin_change(connection: &mut Object, tenant_id: i32) -> Result<Transaction<'_>, DatabaseError> {
+    enter(connection.transaction().await?, tenant_id).await
+}
+
+async fn enter(transaction: Transaction<'_>, tenant_id: i32) -> Result<Transaction<'_>, DatabaseError> {
     // The tenant is an integer: no quoting is needed, and SET takes no parameters.
     transaction.batch_execute(&format!("SET LOCAL watchbell.tenant_id = '{tenant_id}'")).await?;
     Ok(transaction)

@@ -8,4 +8,5 @@ pub mod claim;
 pub mod complete;
 pub mod enqueue;
 pub mod heartbeat;
+pub mod redrive;
 pub mod rescue;

@@ -8,4 +8,5 @@ mod deviation;
 mod isolation;
 mod keys;
 mod pages;
+mod redrive;
 mod support;
