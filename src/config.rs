@@ -5,7 +5,6 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use config::{Environment, File, FileFormat, Value, ValueKind};
 use ipnet::IpNet;
@@ -91,8 +90,11 @@ section! {
         concurrency_per_destination: usize,
         lease_seconds: u64,
         request_timeout_seconds: u64,
+        workflow_timeout_seconds: u64,
         worker_ttl_seconds: u64,
         hold_seconds: u64,
+        alerts_stream: String,
+        alerts_subject_prefix: String,
         egress_allow: Vec<IpNet>,
         retry: crate::retry::RetryPolicy,
     }
@@ -191,6 +193,7 @@ impl Config {
             ("deliver.concurrency", self.deliver.concurrency as u64),
             ("deliver.concurrency_per_destination", self.deliver.concurrency_per_destination as u64),
             ("deliver.request_timeout_seconds", self.deliver.request_timeout_seconds),
+            ("deliver.workflow_timeout_seconds", self.deliver.workflow_timeout_seconds),
             ("deliver.worker_ttl_seconds", self.deliver.worker_ttl_seconds),
             ("deliver.hold_seconds", self.deliver.hold_seconds),
             ("deliver.retry.first_delay_ms", self.deliver.retry.first_delay_ms),
@@ -199,15 +202,22 @@ impl Config {
         if let Some((key, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
             return Err((key, "must be at least 1".to_owned()));
         }
-        for (key, name) in
-            [("ingest.stream", &self.ingest.stream), ("ingest.consumer", &self.ingest.consumer)]
-        {
+        for (key, name) in [
+            ("ingest.stream", &self.ingest.stream),
+            ("ingest.consumer", &self.ingest.consumer),
+            ("deliver.alerts_stream", &self.deliver.alerts_stream),
+        ] {
             if name.is_empty() || name.contains(['.', '*', '>', ' ', '/', '\\']) {
                 return Err((key, "must be a name without dots, spaces, slashes and wildcards".to_owned()));
             }
         }
-        if self.ingest.subject_prefix.split('.').any(|t| t.is_empty() || t.contains(['*', '>', ' '])) {
-            return Err(("ingest.subject_prefix", "must be subject tokens without wildcards".to_owned()));
+        for (key, prefix) in [
+            ("ingest.subject_prefix", &self.ingest.subject_prefix),
+            ("deliver.alerts_subject_prefix", &self.deliver.alerts_subject_prefix),
+        ] {
+            if prefix.split('.').any(|token| token.is_empty() || token.contains(['*', '>', ' '])) {
+                return Err((key, "must be subject tokens without wildcards".to_owned()));
+            }
         }
         if self.ingest.batch_max < self.ingest.batch_size {
             return Err(("ingest.batch_max", "must be at least ingest.batch_size".to_owned()));
@@ -267,13 +277,6 @@ impl Config {
     /// [`ConfigError`] if nobody set one.
     pub fn require_nats(&self) -> Result<&SecretString, ConfigError> {
         required(&self.nats.url, "nats.url", "NATS_URL")
-    }
-}
-
-impl Deliver {
-    /// One deadline over headers and body of a request.
-    pub fn request_timeout(&self) -> Duration {
-        Duration::from_secs(self.request_timeout_seconds)
     }
 }
 

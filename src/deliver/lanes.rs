@@ -25,6 +25,9 @@ const LOAD_DESTINATIONS: &str = include_str!("../../sql/queries/deliver/load_des
 /// Changes of destinations are looked for this often.
 const REFRESH_EVERY: Duration = Duration::from_secs(1);
 
+/// A lease is at least this much longer than what an attempt may take.
+const LEASE_BEYOND_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// A destination as delivery needs it.
 #[derive(Debug)]
 pub struct Known {
@@ -36,6 +39,12 @@ pub struct Known {
     pub secret: Result<Option<SecretString>, SecretError>,
     /// The service's, overlaid with its own.
     pub policy: RetryPolicy,
+    /// The tenant's name.
+    pub tenant: String,
+    /// One deadline over everything that an attempt takes.
+    pub timeout: Duration,
+    /// How long an attempt may hold its row.
+    pub lease: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,7 +117,6 @@ impl Lanes {
         }
         self.next = (self.next + 1) % self.order.len();
         let (tail, head) = self.order.split_at(self.next);
-        let lease = Duration::from_secs(settings.lease_seconds);
         let now = Instant::now();
         head.iter()
             .chain(tail)
@@ -120,7 +128,7 @@ impl Lanes {
                     Gate::Held { .. } | Gate::Parked => 0,
                 };
                 let slots = i32::try_from(allowed.saturating_sub(entry.in_flight)).unwrap_or(i32::MAX);
-                (slots > 0).then_some(Lane { destination: *id, slots, lease })
+                (slots > 0).then_some(Lane { destination: *id, slots, lease: entry.known.lease })
             })
             .collect()
     }
@@ -196,7 +204,13 @@ fn known(
         settings.retry.clone()
     });
     let kind = Kind::from_columns(row.get(2), &row.get(3)).map_err(|error| error.to_string());
-    Known { name: row.get(1), kind, secret, policy }
+    let seconds = match &kind {
+        Ok(Kind::WorkflowEngine { .. }) => settings.workflow_timeout_seconds,
+        _ => settings.request_timeout_seconds,
+    };
+    let timeout = Duration::from_secs(seconds);
+    let lease = Duration::from_secs(settings.lease_seconds).max(timeout + LEASE_BEYOND_TIMEOUT);
+    Known { name: row.get(1), kind, secret, policy, tenant: row.get(8), timeout, lease }
 }
 
 fn gate(row: &tokio_postgres::Row) -> Gate {

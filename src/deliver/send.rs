@@ -14,6 +14,9 @@ use super::egress::EgressGuard;
 /// Bytes of an answer that are read.
 const ANSWER_KEPT: usize = 16 * 1024;
 
+/// For a connection, TLS included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// A request, ready to be sent.
 #[derive(Debug)]
 pub struct Request {
@@ -55,6 +58,16 @@ pub enum SendError {
     Broken(String),
 }
 
+impl SendError {
+    /// Whether the receiver may have got it all the same.
+    pub fn may_have_arrived(&self) -> bool {
+        match self {
+            Self::Refused(_) | Self::Connect(_) => false,
+            Self::Timeout(_) | Self::Broken(_) => true,
+        }
+    }
+}
+
 /// Sends requests; shared by all destinations.
 #[derive(Debug, Clone)]
 pub struct Sender {
@@ -74,6 +87,8 @@ impl Sender {
             .retry(reqwest::retry::never())
             .no_proxy()
             .dns_resolver(Arc::new(GuardedResolver(Arc::clone(&guard))))
+            // Shorter than any request's own deadline: past it nothing has been sent, and that is known.
+            .connect_timeout(CONNECT_TIMEOUT)
             .pool_idle_timeout(Duration::from_secs(30))
             .user_agent(concat!("watchbell/", env!("CARGO_PKG_VERSION")))
             .build()?;

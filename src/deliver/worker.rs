@@ -5,25 +5,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
-use ring::rand::{SecureRandom, SystemRandom};
-use sha2::{Digest, Sha256};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::answer::{self, Verdict};
-use super::destinations::hub;
-use super::lanes::{Known, Lanes};
-use super::outcome::{self, Context};
+use super::attempt::{Channels, Ended, Sign, deliver};
+use super::lanes::Lanes;
 use super::secrets::SecretKey;
-use super::send::{Answer, Request, SendError, Sender};
 use crate::config;
 use crate::db::error::DatabaseError;
 use crate::db::pool::Pool;
-use crate::model::delivery::{Attempt, Completion, Outcome, Record};
-use crate::model::destination::Kind;
+use crate::model::delivery::{Attempt, Completion, Outcome};
 use crate::model::ids::WorkerId;
 use crate::outbox::claim::claim;
 use crate::outbox::complete::complete;
@@ -47,28 +40,12 @@ pub enum Step {
     Idle,
 }
 
-/// An attempt that ended, with what it says of its destination.
-struct Ended {
-    completion: Completion,
-    sign: Sign,
-    owed: Duration,
-}
-
-/// What an answer says of the destination as a whole.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Sign {
-    Nothing,
-    Well,
-    Hold(String),
-    Park(String),
-}
-
 /// Delivers what is owed.
 pub struct Worker {
     pool: Pool,
     settings: config::Deliver,
     key: Option<SecretKey>,
-    sender: Sender,
+    channels: Channels,
     id: watch::Receiver<Option<WorkerId>>,
     lanes: Lanes,
     requests: JoinSet<Ended>,
@@ -85,7 +62,7 @@ impl Worker {
         pool: Pool,
         settings: config::Deliver,
         key: Option<SecretKey>,
-        sender: Sender,
+        channels: Channels,
         id: watch::Receiver<Option<WorkerId>>,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -93,7 +70,7 @@ impl Worker {
             pool,
             settings,
             key,
-            sender,
+            channels,
             id,
             lanes: Lanes::new(),
             requests: JoinSet::new(),
@@ -193,17 +170,16 @@ impl Worker {
     }
 
     fn start(&mut self, attempt: Attempt, claimed_at: Instant) {
-        let lease = Duration::from_secs(self.settings.lease_seconds);
-        let left = lease.saturating_sub(claimed_at.elapsed()).saturating_sub(LEASE_MARGIN);
-        let timeout = self.settings.request_timeout().min(left);
         let Some(known) = self.lanes.start(attempt.destination) else { return };
+        let left = known.lease.saturating_sub(claimed_at.elapsed()).saturating_sub(LEASE_MARGIN);
+        let timeout = known.timeout.min(left);
         if timeout.is_zero() {
             // The lease is all but over: whoever takes it next sends it.
             self.lanes.finish(attempt.destination);
             return;
         }
         self.metrics.deliveries_in_flight.inc();
-        self.requests.spawn(deliver(self.sender.clone(), known, attempt, timeout));
+        self.requests.spawn(deliver(self.channels.clone(), known, attempt, timeout));
     }
 
     fn collect_ended(&mut self) {
@@ -309,90 +285,5 @@ impl Worker {
                 POLL_EVERY
             }
         }
-    }
-}
-
-/// One attempt, from the claimed row to its outcome.
-async fn deliver(sender: Sender, known: Arc<Known>, attempt: Attempt, timeout: Duration) -> Ended {
-    let started = Instant::now();
-    let started_at = Timestamp::now();
-    let body_sha256 = Sha256::digest(attempt.body.as_bytes()).into();
-    let result = match request(&known, &attempt, timeout) {
-        Ok(request) => sender.send(request).await.map_err(Failure::Send),
-        Err(problem) => Err(Failure::Settings(problem)),
-    };
-    let owed = attempt.age + started.elapsed();
-    let context = Context { policy: &known.policy, attempt: attempt.number, owed, chance: chance() };
-    let mut record = Record {
-        started_at,
-        finished_at: Timestamp::now(),
-        status_code: None,
-        error: None,
-        warning: None,
-        answer: None,
-        body_sha256,
-        external_id: None,
-    };
-    let (outcome, sign) = match result {
-        Ok(answer) => {
-            let verdict = answer::read(answer.status, answer.retry_after.as_deref(), record.finished_at);
-            let outcome = outcome::of_answer(&verdict, answer.status, context);
-            record_answer(&mut record, &known, &verdict, &answer);
-            (outcome, sign(&verdict, answer.status))
-        }
-        Err(Failure::Send(error)) => {
-            record.error = Some(error.to_string());
-            (outcome::of_error(&error, context), Sign::Nothing)
-        }
-        Err(Failure::Settings(problem)) => {
-            record.error = Some(problem.clone());
-            (Outcome::Hold, Sign::Hold(problem))
-        }
-    };
-    let Attempt { notification, tenant, destination, number, .. } = attempt;
-    let completion = Completion { notification, tenant, destination, number, outcome, record };
-    Ended { completion, sign, owed }
-}
-
-enum Failure {
-    Settings(String),
-    Send(SendError),
-}
-
-fn request(known: &Known, attempt: &Attempt, timeout: Duration) -> Result<Request, String> {
-    let kind = known.kind.as_ref().map_err(Clone::clone)?;
-    let secret = known.secret.as_ref().map_err(ToString::to_string)?.as_ref();
-    let (url, headers) = match kind {
-        Kind::Hub { url } => hub::target(url, secret)?,
-    };
-    Ok(Request { url, headers, body: attempt.body.clone().into_bytes(), timeout })
-}
-
-fn record_answer(record: &mut Record, known: &Known, verdict: &Verdict, answer: &Answer) {
-    record.status_code = Some(answer.status);
-    // PostgreSQL's text can't hold NUL, and an answer can hold anything.
-    record.answer = Some(String::from_utf8_lossy(&answer.body).replace('\0', "\u{fffd}"));
-    match (verdict, &known.kind) {
-        (Verdict::Delivered, Ok(Kind::Hub { .. })) => record.warning = hub::warning(answer),
-        (Verdict::Delivered, Err(_)) => {}
-        _ => record.error = Some(format!("answered {}", answer.status)),
-    }
-}
-
-fn sign(verdict: &Verdict, status: u16) -> Sign {
-    match verdict {
-        Verdict::Delivered => Sign::Well,
-        Verdict::Hold => Sign::Hold(format!("it answered {status}")),
-        Verdict::Park => Sign::Park(format!("it answered {status}")),
-        Verdict::Retry { .. } | Verdict::Dead => Sign::Nothing,
-    }
-}
-
-/// A random number in 0..1, for jitter. Without randomness, none is lost: the schedule holds without jitter.
-fn chance() -> f64 {
-    let mut bytes = [0; 4];
-    match SystemRandom::new().fill(&mut bytes) {
-        Ok(()) => f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX),
-        Err(_) => 0.0,
     }
 }

@@ -12,8 +12,20 @@ use crate::config::Config;
 /// # Errors
 /// If the URL can't be used, or no server answers.
 pub async fn connect(config: &Config) -> anyhow::Result<Client> {
+    connect_with(config, ConnectOptions::new()).await
+}
+
+/// The same, for those who can do without the broker for now: it connects as soon as a server answers.
+///
+/// # Errors
+/// If the URL can't be used.
+pub async fn connect_eventually(config: &Config) -> anyhow::Result<Client> {
+    connect_with(config, ConnectOptions::new().retry_on_initial_connect()).await
+}
+
+async fn connect_with(config: &Config, options: ConnectOptions) -> anyhow::Result<Client> {
     let url = config.require_nats()?.expose_secret();
-    let mut options = ConnectOptions::new().name("watchbell").event_callback(|event| async move {
+    let mut options = options.name("watchbell").event_callback(|event| async move {
         tracing::info!(%event, "broker connection");
     });
     if !config.nats.credentials_file.is_empty() {
