@@ -4,6 +4,7 @@
 mod access;
 mod api;
 mod console;
+mod destinations;
 mod deviation;
 mod isolation;
 mod keys;

@@ -58,6 +58,8 @@ impl TestApp {
             ("NATS_URL", &nats_url),
             ("WATCHBELL__INGEST__STREAM", &format!("S_{run}")),
             ("WATCHBELL__INGEST__SUBJECT_PREFIX", &format!("t_{run}.readings")),
+            ("WATCHBELL__DELIVER__ALERTS_STREAM", &format!("A_{run}")),
+            ("WATCHBELL__DELIVER__ALERTS_SUBJECT_PREFIX", &format!("t_{run}.alerts")),
             ("WATCHBELL__INGEST__STREAM_MAX_BYTES", "268435456"),
             ("WATCHBELL__INGEST__BATCH_INTERVAL_MS", "20"),
             ("WATCHBELL__INGEST__TENANT_CACHE_SECONDS", "1"),
@@ -110,18 +112,38 @@ impl TestApp {
 
     /// A destination of kind `hub` with the key that the test's hub asks for.
     pub async fn add_hub(&self, name: &str, url: &str, policy: Value) -> DestinationId {
+        self.add_destination(name, "hub", json!({ "url": url }), Some(HUB_KEY), policy).await
+    }
+
+    pub async fn add_destination(
+        &self,
+        name: &str,
+        kind: &str,
+        settings: Value,
+        secret: Option<&str>,
+        policy: Value,
+    ) -> DestinationId {
         let id = DestinationId::new();
         let key = SecretKey::parse(&SECRETS_KEY.into()).unwrap().unwrap();
-        let sealed = key.seal(id, &HUB_KEY.into()).unwrap();
+        let sealed = secret.map(|secret| key.seal(id, &secret.into()).unwrap());
         self.owner()
             .execute(
                 "INSERT INTO destinations (destination_id, tenant_id, name, kind, settings, secret, policy)
-                 VALUES ($1, $2, $3, 'hub', $4, $5, $6)",
-                &[&id.0, &self.tenant.0, &name, &json!({ "url": url }), &sealed, &policy],
+                 VALUES ($1, $2, $3, $4, $5, $6, $7)",
+                &[&id.0, &self.tenant.0, &name, &kind, &settings, &sealed, &policy],
             )
             .await
             .unwrap();
         id
+    }
+
+    /// Lets the rule `hot` tell these destinations.
+    pub async fn route(&self, destinations: &[DestinationId]) {
+        let ids: Vec<Uuid> = destinations.iter().map(|destination| destination.0).collect();
+        self.owner()
+            .execute("UPDATE rules SET destination_ids = $1 WHERE name = 'hot'", &[&ids])
+            .await
+            .unwrap();
     }
 
     pub async fn add_rule(
