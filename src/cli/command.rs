@@ -68,7 +68,7 @@ pub async fn run(line: CommandLine) -> ExitCode {
             ExitCode::from(BAD_CONFIGURATION)
         }
         Err(error) => {
-            eprintln!("watchbell: {error:#}");
+            eprintln!("watchbell: {}", format!("{error:#}").replace('\n', " "));
             ExitCode::FAILURE
         }
     }
