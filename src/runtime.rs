@@ -188,12 +188,16 @@ pub async fn start(config: &Config, roles: Roles) -> anyhow::Result<Running> {
 
 /// The schema must be this program's; partitions of today must be there before anything needs them.
 async fn prepare_schema(config: &Config) -> anyhow::Result<()> {
-    let pool = Pool::new(&config.database, DatabaseRole::Worker, 1)?;
+    // As whoever the URL names: the other roles are made by the first migration.
+    let pool = Pool::new(&config.database, DatabaseRole::Owner, 1)?;
     let client = pool.get().await.context("failed to reach PostgreSQL at database.url")?;
     let pending = migrations::pending(&**client).await?;
     if !pending.is_empty() {
         bail!("the database lacks {}; run `watchbell migrate`", pending.join(", "));
     }
+    drop(client);
+    let pool = Pool::new(&config.database, DatabaseRole::Worker, 1)?;
+    let client = pool.get().await.context("failed to reach PostgreSQL as the worker role")?;
     partitions::ensure_ahead(&**client).await?;
     Ok(())
 }

@@ -68,7 +68,7 @@ pub async fn run(line: CommandLine) -> ExitCode {
             ExitCode::from(BAD_CONFIGURATION)
         }
         Err(error) => {
-            eprintln!("watchbell: {error:#}");
+            eprintln!("watchbell: {}", format!("{error:#}").replace('\n', " "));
             ExitCode::FAILURE
         }
     }
@@ -82,7 +82,7 @@ async fn dispatch(line: CommandLine) -> anyhow::Result<ExitCode> {
         command => command,
     };
     let config = Config::load(line.config.as_deref())?;
-    logs::start(&config.log)?;
+    logs::start(config.log.format, &config.log.filter)?;
     match command {
         Command::Serve(args) => serve::run(&config, &args).await,
         Command::Migrate(args) => migrate::run(&config, &args).await,

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::buffer::{Batch, Buffer};
-use super::decode::decode;
+use super::decode::{as_sent, decode};
 use super::flusher::give_back;
 use super::reject::{Reason, Refusal, Reject};
 use super::resolve::Resolver;
@@ -191,23 +191,26 @@ impl Consumer {
         named: &mut Vec<(TenantId, NamedReading<'a>)>,
         rejects: &mut Vec<Reject>,
     ) {
-        let mut refused = 0;
-        for (index, element) in decode(&one.message.payload).into_iter().enumerate() {
+        let payload = &one.message.payload;
+        let mut refused = Vec::new();
+        for (index, element) in decode(payload).into_iter().enumerate() {
             let fallback = UnixMicros(one.stored_at.0 + index as i64);
-            let checked = element.map_err(|(refusal, bytes)| (refusal, bytes.to_vec())).and_then(|raw| {
-                let as_sent = |refusal| (refusal, serde_json::to_vec(&raw).unwrap_or_default());
-                validate(&raw, fallback, window).map_err(as_sent)
-            });
-            match checked {
+            match element.and_then(|raw| validate(&raw, fallback, window)) {
                 Ok(reading) => named.push((tenant, reading)),
-                Err((refusal, bytes)) => {
+                Err(refusal) => {
                     self.count_rejects(refusal.reason, 1);
-                    refused += 1;
-                    if refused <= REJECTS_KEPT {
-                        rejects.push(refusal.of(Some(tenant), &one.message.subject, &bytes));
+                    if refused.len() < REJECTS_KEPT {
+                        refused.push((index, refusal));
                     }
                 }
             }
+        }
+        if !refused.is_empty() {
+            let sent = as_sent(payload);
+            rejects.extend(refused.into_iter().map(|(index, refusal)| {
+                let sent = sent.get(index).copied().unwrap_or(payload);
+                refusal.of(Some(tenant), &one.message.subject, sent)
+            }));
         }
     }
 
