@@ -17,8 +17,9 @@ use super::answer::{self, Verdict};
 use super::destinations::hub;
 use super::lanes::{Known, Lanes};
 use super::outcome::{self, Context};
+use super::record::record_answer;
 use super::secrets::SecretKey;
-use super::send::{Answer, Request, SendError, Sender};
+use super::send::{Request, SendError, Sender};
 use crate::config;
 use crate::db::error::DatabaseError;
 use crate::db::pool::Pool;
@@ -148,12 +149,13 @@ impl Worker {
         self.lanes.refresh(&**client, &self.settings, self.key.as_ref()).await?;
         let id = *self.id.borrow();
         let free = self.settings.concurrency.saturating_sub(self.requests.len());
-        let lanes = if free > 0 { self.lanes.free(&self.settings) } else { Vec::new() };
         let claimed_at = Instant::now();
         let transaction = client.transaction().await?;
         let completions: Vec<Completion> = self.ended.iter().map(|ended| ended.completion.clone()).collect();
         let late = complete(&transaction, id.unwrap_or_default(), &completions).await?;
         self.record_signs(&transaction).await?;
+        // After the signs: a destination that was held just now is given nothing.
+        let lanes = if free > 0 { self.lanes.free(&self.settings) } else { Vec::new() };
         let attempts = match id {
             Some(id) => claim(&transaction, id, &lanes, free).await?,
             None => Vec::new(),
@@ -366,17 +368,6 @@ fn request(known: &Known, attempt: &Attempt, timeout: Duration) -> Result<Reques
         Kind::Hub { url } => hub::target(url, secret)?,
     };
     Ok(Request { url, headers, body: attempt.body.clone().into_bytes(), timeout })
-}
-
-fn record_answer(record: &mut Record, known: &Known, verdict: &Verdict, answer: &Answer) {
-    record.status_code = Some(answer.status);
-    // PostgreSQL's text can't hold NUL, and an answer can hold anything.
-    record.answer = Some(String::from_utf8_lossy(&answer.body).replace('\0', "\u{fffd}"));
-    match (verdict, &known.kind) {
-        (Verdict::Delivered, Ok(Kind::Hub { .. })) => record.warning = hub::warning(answer),
-        (Verdict::Delivered, Err(_)) => {}
-        _ => record.error = Some(format!("answered {}", answer.status)),
-    }
 }
 
 fn sign(verdict: &Verdict, status: u16) -> Sign {
