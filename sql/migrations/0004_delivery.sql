@@ -52,6 +52,8 @@ CREATE TABLE outbox (
   attempts        int NOT NULL DEFAULT 0,
   -- Lower goes first within a destination.
   lane_class      smallint NOT NULL DEFAULT 0,
+  -- While a later attempt is in flight: an earlier one was accepted, as its late answer said. Nothing is sent again.
+  accepted        boolean NOT NULL DEFAULT false,
   status          text NOT NULL DEFAULT 'pending' CHECK (status IN ('pending', 'in_flight', 'retrying'))
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
 CREATE INDEX outbox_lane ON outbox (destination_id, lane_class, next_attempt_at);
@@ -121,10 +123,11 @@ CREATE VIEW deliveries WITH (security_invoker = true) AS
   LEFT JOIN LATERAL (
     SELECT a.* FROM delivery_attempts a WHERE a.notification_id = n.notification_id
     ORDER BY a.attempt DESC, a.late DESC LIMIT 1) last ON true
+  -- An acceptance counts for more than a death after it.
   LEFT JOIN LATERAL (
     SELECT a.outcome, a.finished_at FROM delivery_attempts a
     WHERE a.notification_id = n.notification_id AND a.outcome IN ('delivered', 'superseded', 'cancelled', 'dead')
-    ORDER BY a.attempt DESC, a.late DESC LIMIT 1) ended ON true;
+    ORDER BY a.outcome = 'delivered' DESC, a.attempt DESC, a.late DESC LIMIT 1) ended ON true;
 
 GRANT SELECT, UPDATE (state, state_reason, held_until) ON destinations TO watchbell_worker;
 GRANT SELECT, INSERT ON notifications, delivery_attempts TO watchbell_worker;

@@ -15,7 +15,8 @@ use super::destinations::{hub, workflow_engine};
 use super::lanes::Known;
 use super::outcome::{self, Context, Silence};
 use super::publish::publish;
-use super::send::{Answer, Request, SendError, Sender};
+use super::record::record_answer;
+use super::send::{Request, SendError, Sender};
 use crate::model::delivery::{Attempt, Completion, Outcome, Record};
 use crate::model::destination::Kind;
 
@@ -146,23 +147,6 @@ fn silence(known: &Known) -> Silence {
         Ok(Kind::WorkflowEngine { repeat_ambiguous: true, .. }) => Silence::AmbiguousRepeat,
         Ok(Kind::WorkflowEngine { repeat_ambiguous: false, .. }) => Silence::AmbiguousEnd,
         Ok(Kind::Hub { .. } | Kind::Nats {}) | Err(_) => Silence::Repeat,
-    }
-}
-
-fn record_answer(record: &mut Record, known: &Known, verdict: &Verdict, answer: &Answer) {
-    record.status_code = Some(answer.status);
-    // PostgreSQL's text can't hold NUL, and an answer can hold anything.
-    record.answer = Some(String::from_utf8_lossy(&answer.body).replace('\0', "\u{fffd}"));
-    match (verdict, &known.kind) {
-        (Verdict::Delivered, Ok(Kind::Hub { .. })) => record.warning = hub::warning(answer),
-        (Verdict::Delivered, Ok(Kind::WorkflowEngine { .. })) => {
-            record.external_id = workflow_engine::execution_id(answer).map(|id| id.replace('\0', "\u{fffd}"));
-            if record.external_id.is_none() {
-                record.warning = Some("the engine accepted it, but its answer names no execution".to_owned());
-            }
-        }
-        (Verdict::Delivered, _) => {}
-        _ => record.error = Some(format!("answered {}", answer.status)),
     }
 }
 

@@ -11,6 +11,7 @@ pub mod heartbeat;
 pub mod lanes;
 pub mod outcome;
 pub mod publish;
+pub mod record;
 pub mod secrets;
 pub mod send;
 pub mod worker;

@@ -6,7 +6,7 @@ WITH picked AS MATERIALIZED (
     SELECT row.*
     FROM generate_series(0, 3) AS class (lane_class)
     CROSS JOIN LATERAL (
-      SELECT o.notification_id, o.tenant_id, o.destination_id, o.attempts, o.status, o.leased_by, o.leased_at
+      SELECT o.notification_id, o.tenant_id, o.destination_id, o.attempts, o.status, o.leased_by, o.leased_at, o.accepted
       FROM outbox o
       WHERE o.destination_id = lane.destination_id
         AND o.lane_class = class.lane_class
@@ -23,8 +23,11 @@ WITH picked AS MATERIALIZED (
   UPDATE outbox o
   SET status = 'in_flight', attempts = o.attempts + 1, leased_by = $1, leased_at = now(),
       next_attempt_at = now() + make_interval(secs => picked.lease_seconds)
-  FROM picked WHERE o.notification_id = picked.notification_id
+  FROM picked WHERE o.notification_id = picked.notification_id AND NOT picked.accepted
   RETURNING o.notification_id, o.tenant_id, o.destination_id, o.attempts, o.enqueued_at
+), ended AS (
+  -- An earlier attempt was accepted, as its late answer said: nothing is sent again.
+  DELETE FROM outbox o USING picked WHERE o.notification_id = picked.notification_id AND picked.accepted
 ), lost AS (
   -- Still in flight although the lease is over: nobody knows what became of that attempt.
   INSERT INTO delivery_attempts (notification_id, attempt, tenant_id, destination_id, outcome, worker_id, started_at, error)

@@ -2,9 +2,12 @@
 
 pub mod app;
 pub mod bench;
+pub mod courier;
 pub mod database;
 pub mod house;
+pub mod owed;
 pub mod process;
 pub mod proxy;
+pub mod receiver;
 pub mod server;
 pub mod wait;
