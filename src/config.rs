@@ -210,8 +210,6 @@ impl Config {
             ("deliver.workflow_timeout_seconds", self.deliver.workflow_timeout_seconds),
             ("deliver.worker_ttl_seconds", self.deliver.worker_ttl_seconds),
             ("deliver.hold_seconds", self.deliver.hold_seconds),
-            ("deliver.retry.first_delay_ms", self.deliver.retry.first_delay_ms),
-            ("deliver.retry.horizon_seconds", self.deliver.retry.horizon_seconds),
         ];
         if let Some((key, _)) = from_one.into_iter().find(|(_, value)| *value == 0) {
             return Err((key, "must be at least 1".to_owned()));
@@ -258,11 +256,15 @@ impl Config {
                 "must be more than deliver.request_timeout_seconds".to_owned(),
             ));
         }
-        if self.deliver.retry.factor < 1.0 {
-            return Err(("deliver.retry.factor", "must be at least 1".to_owned()));
-        }
-        if !(0.0..=1.0).contains(&self.deliver.retry.jitter) {
-            return Err(("deliver.retry.jitter", "must be from 0 to 1".to_owned()));
+        if let Some((field, problem)) = self.deliver.retry.problem() {
+            let key = match field {
+                "first_delay_ms" => "deliver.retry.first_delay_ms",
+                "max_delay_ms" => "deliver.retry.max_delay_ms",
+                "horizon_seconds" => "deliver.retry.horizon_seconds",
+                "factor" => "deliver.retry.factor",
+                _ => "deliver.retry.jitter",
+            };
+            return Err((key, problem.to_owned()));
         }
         let url = self.database.url.expose_secret();
         if !url.is_empty() && url.parse::<tokio_postgres::Config>().is_err() {

@@ -14,12 +14,22 @@ CREATE TABLE destinations (
   state          text NOT NULL DEFAULT 'active' CHECK (state IN ('active', 'held', 'parked')),
   state_reason   text,
   held_until     timestamptz,
+  -- Since when it is held or parked; and for how long it was in all, before that. A horizon stands still meanwhile.
+  held_since     timestamptz,
+  held_seconds   double precision NOT NULL DEFAULT 0,
   archived_at    timestamptz,
   created_at     timestamptz NOT NULL DEFAULT now(),
   UNIQUE (tenant_id, name)
 );
-CREATE TRIGGER raise_config_version AFTER INSERT OR UPDATE OR DELETE ON destinations
+-- Not its state: that changes with the receiver's answers, and whoever needs it looks at it.
+CREATE TRIGGER raise_config_version
+  AFTER INSERT OR DELETE OR UPDATE OF name, kind, settings, secret, policy, archived_at ON destinations
   FOR EACH STATEMENT EXECUTE FUNCTION raise_config_version();
+
+-- For how long a destination was held or parked in all, until now.
+CREATE FUNCTION held_seconds_until_now(d destinations) RETURNS double precision
+LANGUAGE sql STABLE
+AS $$ SELECT d.held_seconds + coalesce(extract(epoch FROM now() - d.held_since), 0)::float8 $$;
 
 -- What to send, never changed. Partitioned by the time in its UUIDv7, as its attempts are, so that both go together.
 CREATE TABLE notifications (
@@ -44,6 +54,8 @@ CREATE TABLE outbox (
   destination_id  uuid NOT NULL REFERENCES destinations,
   next_attempt_at timestamptz NOT NULL DEFAULT now(),
   enqueued_at     timestamptz NOT NULL DEFAULT now(),
+  -- For how long its destination had been held in all when it was enqueued: only what came after it counts.
+  held_before     double precision NOT NULL DEFAULT 0,
   leased_at       timestamptz,
   leased_by       uuid,
   -- Sent only after this one has left the outbox.
@@ -51,7 +63,7 @@ CREATE TABLE outbox (
   tenant_id       int NOT NULL,
   attempts        int NOT NULL DEFAULT 0,
   -- Lower goes first within a destination.
-  lane_class      smallint NOT NULL DEFAULT 0,
+  lane_class      smallint NOT NULL DEFAULT 0 CHECK (lane_class BETWEEN 0 AND 3),
   -- While a later attempt is in flight: an earlier one was accepted, as its late answer said. Nothing is sent again.
   accepted        boolean NOT NULL DEFAULT false,
   status          text NOT NULL DEFAULT 'pending' CHECK (status IN ('pending', 'in_flight', 'retrying'))
@@ -129,9 +141,15 @@ CREATE VIEW deliveries WITH (security_invoker = true) AS
     WHERE a.notification_id = n.notification_id AND a.outcome IN ('delivered', 'superseded', 'cancelled', 'dead')
     ORDER BY a.outcome = 'delivered' DESC, a.attempt DESC, a.late DESC LIMIT 1) ended ON true;
 
-GRANT SELECT, UPDATE (state, state_reason, held_until) ON destinations TO watchbell_worker;
-GRANT SELECT, INSERT ON notifications, delivery_attempts TO watchbell_worker;
-GRANT SELECT, INSERT, UPDATE, DELETE ON outbox, dead_letters TO watchbell_worker;
+GRANT SELECT, UPDATE (state, state_reason, held_until, held_since, held_seconds) ON destinations TO watchbell_worker;
+-- Nobody chooses when a thing was recorded, nor in which transaction.
+GRANT SELECT, INSERT (notification_id, tenant_id, alert_id, destination_id, event, body) ON notifications TO watchbell_worker;
+GRANT SELECT, INSERT (notification_id, attempt, late, tenant_id, destination_id, outcome, worker_id, started_at, finished_at,
+  status_code, error, warning, answer, body_sha256, external_id) ON delivery_attempts TO watchbell_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON outbox TO watchbell_worker;
+-- Deleting: a late acceptance undoes a death.
+GRANT SELECT, DELETE, INSERT (notification_id, tenant_id, destination_id, reason, attempts), UPDATE (abandoned_at, reason, attempts)
+  ON dead_letters TO watchbell_worker;
 GRANT SELECT ON deliveries TO watchbell_worker;
 GRANT SELECT ON notifications, outbox, dead_letters, delivery_attempts, deliveries TO watchbell_api;
 GRANT SELECT (destination_id, tenant_id, name, kind, settings, policy, state, state_reason, held_until, archived_at, created_at)
@@ -166,8 +184,9 @@ BEGIN
   IF NOT FOUND THEN
     RETURN (SELECT status FROM deliveries WHERE notification_id = wanted AND tenant_id = current_tenant_id());
   END IF;
-  INSERT INTO outbox (notification_id, tenant_id, destination_id, attempts, lane_class)
+  INSERT INTO outbox (notification_id, tenant_id, destination_id, held_before, attempts, lane_class)
   SELECT n.notification_id, n.tenant_id, n.destination_id,
+         (SELECT held_seconds_until_now(d) FROM destinations d WHERE d.destination_id = n.destination_id),
          coalesce((SELECT max(attempt) FROM delivery_attempts d WHERE d.notification_id = n.notification_id), 0),
          coalesce(array_position(ARRAY['critical', 'error', 'warning', 'info'], a.severity) - 1, 0)
   FROM notifications n LEFT JOIN alerts a USING (alert_id)

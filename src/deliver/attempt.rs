@@ -64,7 +64,7 @@ enum Failure {
 }
 
 /// Makes one attempt.
-pub async fn deliver(channels: Channels, known: Arc<Known>, attempt: Attempt, timeout: Duration) -> Ended {
+pub async fn deliver(channels: Channels, known: Arc<Known>, attempt: Attempt, deadline: Instant) -> Ended {
     let started = Instant::now();
     let mut record = Record {
         started_at: Timestamp::now(),
@@ -76,9 +76,9 @@ pub async fn deliver(channels: Channels, known: Arc<Known>, attempt: Attempt, ti
         body_sha256: Sha256::digest(attempt.body.as_bytes()).into(),
         external_id: None,
     };
-    let result = match parcel(&channels, &known, &attempt, timeout) {
+    let result = match parcel(&channels, &known, &attempt, deadline) {
         Ok(Parcel::Http(request)) => channels.http.send(request).await.map(Some).map_err(Failure::Send),
-        Ok(Parcel::Event(broker, event)) => match publish(&broker, event, timeout).await {
+        Ok(Parcel::Event(broker, event)) => match publish(&broker, event, deadline).await {
             Ok(stored) => {
                 record.external_id = Some(stored.external_id);
                 record.warning = stored.duplicate.then(|| "the broker had it already".to_owned());
@@ -123,7 +123,7 @@ fn parcel(
     channels: &Channels,
     known: &Known,
     attempt: &Attempt,
-    timeout: Duration,
+    deadline: Instant,
 ) -> Result<Parcel, String> {
     let kind = known.kind.as_ref().map_err(Clone::clone)?;
     let secret = known.secret.as_ref().map_err(ToString::to_string)?.as_ref();
@@ -139,7 +139,7 @@ fn parcel(
             return Ok(Parcel::Event(broker.clone(), event));
         }
     };
-    Ok(Parcel::Http(Request { url, headers, body, timeout }))
+    Ok(Parcel::Http(Request { url, headers, body, deadline }))
 }
 
 fn silence(known: &Known) -> Silence {

@@ -20,6 +20,7 @@ use crate::outbox::claim::Lane;
 use crate::retry::RetryPolicy;
 
 const CONFIG_VERSION: &str = include_str!("../../sql/queries/deliver/config_version.sql");
+const LOAD_GATES: &str = include_str!("../../sql/queries/deliver/load_gates.sql");
 const LOAD_DESTINATIONS: &str = include_str!("../../sql/queries/deliver/load_destinations.sql");
 
 /// Changes of destinations are looked for this often.
@@ -77,7 +78,8 @@ impl Lanes {
         Self { entries: HashMap::new(), order: Vec::new(), next: 0, config_version: None, refreshed_at: None }
     }
 
-    /// Loads the destinations if they changed; looks at most once a second.
+    /// Looks at the states of the destinations, and loads everything of them if something else changed; once a second at
+    /// most.
     ///
     /// # Errors
     /// If the database is away.
@@ -97,14 +99,22 @@ impl Lanes {
             for row in &rows {
                 let id = DestinationId(row.get(0));
                 let in_flight = self.entries.get(&id).map_or(0, |entry| entry.in_flight);
-                entries.insert(
-                    id,
-                    Entry { known: Arc::new(known(row, id, settings, key)), gate: gate(row), in_flight },
-                );
+                let known = Arc::new(known(row, id, settings, key));
+                entries.insert(id, Entry { known, gate: Gate::Open, in_flight });
             }
             self.order = rows.iter().map(|row| DestinationId(row.get(0))).collect();
             self.entries = entries;
             self.config_version = Some(version);
+        }
+        // Few are not active: they are looked at one by one.
+        let mut gates: HashMap<DestinationId, Gate> = client
+            .query(LOAD_GATES, &[])
+            .await?
+            .iter()
+            .map(|row| (DestinationId(row.get(0)), gate(row)))
+            .collect();
+        for (id, entry) in &mut self.entries {
+            entry.gate = gates.remove(id).unwrap_or(Gate::Open);
         }
         self.refreshed_at = Some(Instant::now());
         Ok(())
@@ -159,6 +169,10 @@ impl Lanes {
 
     fn shut(&mut self, id: DestinationId, gate: Gate) -> bool {
         let Some(entry) = self.entries.get_mut(&id) else { return false };
+        if entry.gate == Gate::Parked {
+            // Only a person takes it out of there.
+            return false;
+        }
         let before = std::mem::replace(&mut entry.gate, gate);
         std::mem::discriminant(&before) != std::mem::discriminant(&gate)
     }
@@ -210,13 +224,12 @@ fn known(
     };
     let timeout = Duration::from_secs(seconds);
     let lease = Duration::from_secs(settings.lease_seconds).max(timeout + LEASE_BEYOND_TIMEOUT);
-    Known { name: row.get(1), kind, secret, policy, tenant: row.get(8), timeout, lease }
+    Known { name: row.get(1), kind, secret, policy, tenant: row.get(6), timeout, lease }
 }
 
 fn gate(row: &tokio_postgres::Row) -> Gate {
-    match (row.get::<_, &str>(6), row.get::<_, f64>(7)) {
-        ("held", seconds) => Gate::Held { until: Instant::now() + Duration::from_secs_f64(seconds) },
-        ("parked", _) => Gate::Parked,
-        _ => Gate::Open,
+    match row.get(1) {
+        "held" => Gate::Held { until: Instant::now() + Duration::from_secs_f64(row.get(2)) },
+        _ => Gate::Parked,
     }
 }

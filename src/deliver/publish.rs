@@ -5,6 +5,8 @@ use std::time::Duration;
 use async_nats::jetstream::Context;
 use async_nats::jetstream::stream::{Config as StreamConfig, RetentionPolicy, StorageType};
 
+use tokio::time::Instant;
+
 use super::destinations::nats::Event;
 use super::send::SendError;
 use crate::config;
@@ -27,13 +29,18 @@ pub struct Stored {
 ///
 /// # Errors
 /// If the broker did not say in time that it has stored it.
-pub async fn publish(jetstream: &Context, event: Event, timeout: Duration) -> Result<Stored, SendError> {
+pub async fn publish(jetstream: &Context, event: Event, deadline: Instant) -> Result<Stored, SendError> {
     let publishing = async {
         let sent = jetstream.publish_with_headers(event.subject, event.headers, event.body.into()).await;
         let ack = sent.map_err(|error| SendError::Connect(error.to_string()))?;
         ack.await.map_err(|error| SendError::Broken(error.to_string()))
     };
-    let ack = tokio::time::timeout(timeout, publishing).await.unwrap_or(Err(SendError::Timeout(timeout)))?;
+    let timeout = deadline.saturating_duration_since(Instant::now());
+    if timeout.is_zero() {
+        return Err(SendError::TooLate);
+    }
+    let ack =
+        tokio::time::timeout_at(deadline, publishing).await.unwrap_or(Err(SendError::Timeout(timeout)))?;
     Ok(Stored { external_id: format!("{}:{}", ack.stream, ack.sequence), duplicate: ack.duplicate })
 }
 

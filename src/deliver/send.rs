@@ -28,7 +28,7 @@ pub struct Request {
     /// The exact bytes.
     pub body: Vec<u8>,
     /// For connecting, sending, and the whole answer.
-    pub timeout: Duration,
+    pub deadline: Instant,
 }
 
 /// An answer, as far as it is read.
@@ -48,6 +48,9 @@ pub enum SendError {
     /// The egress guard refused the address: nothing was sent.
     #[error("{0} is not a public address, and deliver.egress_allow does not allow it")]
     Refused(String),
+    /// The lease was all but over before it began: nothing was sent.
+    #[error("it was too late to begin")]
+    TooLate,
     /// No connection: nothing was sent.
     #[error("failed to connect: {0}")]
     Connect(String),
@@ -63,7 +66,7 @@ impl SendError {
     /// Whether the receiver may have got it all the same.
     pub fn may_have_arrived(&self) -> bool {
         match self {
-            Self::Refused(_) | Self::Connect(_) => false,
+            Self::Refused(_) | Self::TooLate | Self::Connect(_) => false,
             Self::Timeout(_) | Self::Broken(_) => true,
         }
     }
@@ -110,8 +113,11 @@ impl Sender {
         if let Some(address) = literal.filter(|address| !self.guard.permits(*address)) {
             return Err(SendError::Refused(address.to_string()));
         }
-        let timeout = request.timeout;
-        let deadline = Instant::now() + timeout;
+        let deadline = request.deadline;
+        let timeout = deadline.saturating_duration_since(Instant::now());
+        if timeout.is_zero() {
+            return Err(SendError::TooLate);
+        }
         let sending = self.client.post(request.url).headers(request.headers).body(request.body).send();
         let sent =
             tokio::time::timeout_at(deadline, sending).await.map_err(|_| SendError::Timeout(timeout))?;

@@ -2,11 +2,12 @@
 //!
 //! Its unit is [`Worker::step`], so that a test drives it without sleeping; [`Worker::run`] steps it for ever.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +18,7 @@ use crate::config;
 use crate::db::error::DatabaseError;
 use crate::db::pool::Pool;
 use crate::model::delivery::{Attempt, Completion, Outcome};
-use crate::model::ids::WorkerId;
+use crate::model::ids::{DestinationId, WorkerId};
 use crate::outbox::claim::claim;
 use crate::outbox::complete::complete;
 use crate::telemetry::metrics::{ByOutcome, Metrics};
@@ -49,8 +50,12 @@ pub struct Worker {
     id: watch::Receiver<Option<WorkerId>>,
     lanes: Lanes,
     requests: JoinSet<Ended>,
+    /// To whom each of them goes: a task that panics can't say.
+    receivers: HashMap<Id, DestinationId>,
     /// Ended and not on the record yet; at most as many as requests may be under way.
     ended: Vec<Ended>,
+    /// The database refused what is in one of them: they are written one by one until it is found.
+    cautious: bool,
     /// The earliest retry that this worker itself has scheduled.
     due: Option<Instant>,
     metrics: Arc<Metrics>,
@@ -74,7 +79,9 @@ impl Worker {
             id,
             lanes: Lanes::new(),
             requests: JoinSet::new(),
+            receivers: HashMap::new(),
             ended: Vec::new(),
+            cautious: false,
             due: None,
             metrics,
         }
@@ -113,11 +120,26 @@ impl Worker {
     pub async fn step(&mut self) -> Result<Step, DatabaseError> {
         self.collect_ended();
         let result = self.take_turn().await;
-        if result.is_err() {
+        if let Err(error) = &result {
             // What the lanes were told is not in the database.
             self.lanes.distrust();
+            self.suspect(error);
         }
         result
+    }
+
+    /// One outcome that can't be written must not keep the others from the record: it is found and set aside. Its row's
+    /// lease runs out, and the attempt is recorded as unknown.
+    fn suspect(&mut self, error: &DatabaseError) {
+        if !error.is_data_error() || self.ended.is_empty() {
+            return;
+        }
+        if self.cautious {
+            let ended = self.ended.remove(0);
+            let notification_id = ended.completion.notification;
+            tracing::error!(%notification_id, %error, "an outcome can't be written, its attempt will be found as unknown");
+        }
+        self.cautious = true;
     }
 
     async fn take_turn(&mut self) -> Result<Step, DatabaseError> {
@@ -127,9 +149,11 @@ impl Worker {
         let free = self.settings.concurrency.saturating_sub(self.requests.len());
         let claimed_at = Instant::now();
         let transaction = client.transaction().await?;
-        let completions: Vec<Completion> = self.ended.iter().map(|ended| ended.completion.clone()).collect();
+        let written = if self.cautious { self.ended.len().min(1) } else { self.ended.len() };
+        let completions: Vec<Completion> =
+            self.ended[..written].iter().map(|ended| ended.completion.clone()).collect();
         let late = complete(&transaction, id.unwrap_or_default(), &completions).await?;
-        self.record_signs(&transaction).await?;
+        self.record_signs(&transaction, written).await?;
         // After the signs: a destination that was held just now is given nothing.
         let lanes = if free > 0 { self.lanes.free(&self.settings) } else { Vec::new() };
         let attempts = match id {
@@ -141,7 +165,7 @@ impl Worker {
             tracing::warn!(notification_id = %id, "an answer came after the row was taken over, it is kept as late");
         }
         let worked = completions.len() + attempts.len();
-        self.conclude();
+        self.conclude(written);
         for attempt in attempts {
             self.start(attempt, claimed_at);
         }
@@ -153,7 +177,7 @@ impl Worker {
     /// # Errors
     /// If the database is away.
     pub async fn drain(&mut self) -> Result<(), DatabaseError> {
-        while let Some(ended) = self.requests.join_next().await {
+        while let Some(ended) = self.requests.join_next_with_id().await {
             self.note_ended(ended);
         }
         if !self.ended.is_empty() {
@@ -163,53 +187,55 @@ impl Worker {
                 self.ended.iter().map(|ended| ended.completion.clone()).collect();
             let id = *self.id.borrow();
             complete(&transaction, id.unwrap_or_default(), &completions).await?;
-            self.record_signs(&transaction).await?;
+            self.record_signs(&transaction, completions.len()).await?;
             transaction.commit().await?;
-            self.conclude();
+            self.conclude(completions.len());
         }
         Ok(())
     }
 
     fn start(&mut self, attempt: Attempt, claimed_at: Instant) {
         let Some(known) = self.lanes.start(attempt.destination) else { return };
-        let left = known.lease.saturating_sub(claimed_at.elapsed()).saturating_sub(LEASE_MARGIN);
-        let timeout = known.timeout.min(left);
-        if timeout.is_zero() {
-            // The lease is all but over: whoever takes it next sends it.
-            self.lanes.finish(attempt.destination);
-            return;
-        }
+        // Whatever delays it, it is not under way any more when its lease is over.
+        let deadline = (Instant::now() + known.timeout).min(claimed_at + known.lease - LEASE_MARGIN);
         self.metrics.deliveries_in_flight.inc();
-        self.requests.spawn(deliver(self.channels.clone(), known, attempt, timeout));
+        let destination = attempt.destination;
+        let task = self.requests.spawn(deliver(self.channels.clone(), known, attempt, deadline));
+        self.receivers.insert(task.id(), destination);
     }
 
     fn collect_ended(&mut self) {
-        while let Some(ended) = self.requests.try_join_next() {
+        while let Some(ended) = self.requests.try_join_next_with_id() {
             self.note_ended(ended);
         }
     }
 
     async fn next_ended(&mut self) {
-        if let Some(ended) = self.requests.join_next().await {
+        if let Some(ended) = self.requests.join_next_with_id().await {
             self.note_ended(ended);
         }
     }
 
-    fn note_ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
+    fn note_ended(&mut self, ended: Result<(Id, Ended), JoinError>) {
         self.metrics.deliveries_in_flight.dec();
+        let task = match &ended {
+            Ok((task, _)) => *task,
+            Err(error) => error.id(),
+        };
+        if let Some(destination) = self.receivers.remove(&task) {
+            self.lanes.finish(destination);
+        }
         match ended {
-            Ok(ended) => {
-                self.lanes.finish(ended.completion.destination);
-                self.ended.push(ended);
-            }
+            Ok((_, ended)) => self.ended.push(ended),
             // A panic: its row's lease runs out and the attempt is recorded as unknown.
             Err(error) => tracing::error!(%error, "a request's task failed"),
         }
     }
 
     /// After the commit: counts what is on the record now, and remembers when the next retry is due.
-    fn conclude(&mut self) {
-        for Ended { completion, owed, .. } in self.ended.drain(..) {
+    fn conclude(&mut self, written: usize) {
+        self.cautious &= self.ended.len() > written;
+        for Ended { completion, owed, .. } in self.ended.drain(..written) {
             let outcome = completion.outcome.as_str();
             self.metrics.delivery_attempts.get_or_create(&ByOutcome { outcome }).inc();
             let (notification_id, attempt) = (completion.notification, completion.number);
@@ -241,11 +267,12 @@ impl Worker {
     async fn record_signs(
         &mut self,
         transaction: &deadpool_postgres::Transaction<'_>,
+        written: usize,
     ) -> Result<(), DatabaseError> {
         let hold = Duration::from_secs(self.settings.hold_seconds);
         let (mut ids, mut states, mut reasons, mut seconds) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for ended in &self.ended {
+        for ended in &self.ended[..written] {
             let id = ended.completion.destination;
             let (state, reason, news) = match &ended.sign {
                 Sign::Nothing => continue,
@@ -261,9 +288,11 @@ impl Worker {
                 None => tracing::info!(destination_id = %id, "destination can be used again"),
                 Some(_) => {}
             }
-            // The last sign of a destination counts.
+            // The last sign of a destination counts, but only a person takes it out of `parked`.
             if let Some(place) = ids.iter().position(|known| *known == id.0) {
-                (states[place], reasons[place]) = (state, reason);
+                if states[place] != "parked" {
+                    (states[place], reasons[place]) = (state, reason);
+                }
             } else {
                 ids.push(id.0);
                 states.push(state);

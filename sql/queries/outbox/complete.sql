@@ -36,6 +36,7 @@ WITH finished AS MATERIALIZED (
   SELECT f.notification_id, f.tenant_id, f.destination_id, f.reason, f.attempt
   FROM finished f JOIN held h USING (notification_id, attempt)
   WHERE h.fenced AND NOT h.accepted AND f.outcome = 'dead'
+  ON CONFLICT (notification_id) DO UPDATE SET reason = excluded.reason, attempts = excluded.attempts
 ), unburied AS (
   -- Given up meanwhile, and now known to be accepted: nobody should send it again.
   DELETE FROM dead_letters x USING finished f WHERE x.notification_id = f.notification_id AND f.outcome = 'delivered'

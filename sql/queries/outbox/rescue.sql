@@ -1,12 +1,7 @@
--- $1 the worker that looks: it is alive
-WITH dead AS (
-  DELETE FROM workers
-  WHERE worker_id IN (SELECT worker_id FROM workers WHERE expires_at <= clock_timestamp() AND worker_id <> $1
-                      FOR UPDATE SKIP LOCKED)
-  RETURNING worker_id
-), lost AS MATERIALIZED (
+-- $1 dead workers, deleted before in the same transaction
+WITH lost AS MATERIALIZED (
   SELECT o.notification_id, o.tenant_id, o.destination_id, o.attempts, o.leased_by, o.leased_at, o.accepted
-  FROM outbox o JOIN dead ON dead.worker_id = o.leased_by
+  FROM outbox o JOIN unnest($1::uuid[]) AS dead (worker_id) ON dead.worker_id = o.leased_by
   WHERE o.status = 'in_flight'
   ORDER BY o.notification_id
   FOR UPDATE OF o
