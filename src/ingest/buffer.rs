@@ -101,8 +101,7 @@ impl Buffer {
                 let mut growing = self.lock();
                 let batch = &growing.batch;
                 let due = batch.since.map(|since| since + self.batch_interval);
-                let ready =
-                    batch.len() >= self.batch_size || due.is_some_and(|due| due <= Instant::now());
+                let ready = batch.len() >= self.batch_size || due.is_some_and(|due| due <= Instant::now());
                 if !batch.is_empty() && (ready || growing.closed) {
                     let taken = std::mem::take(&mut growing.batch);
                     drop(growing);
