@@ -128,7 +128,8 @@ impl Config {
     /// [`ConfigError`] for a file that can't be read, a key that nobody knows and a value that can't be used.
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
         // A variable that is no text can't be one of ours.
-        let text = |(name, value): (OsString, OsString)| name.into_string().ok().zip(value.into_string().ok());
+        let text =
+            |(name, value): (OsString, OsString)| name.into_string().ok().zip(value.into_string().ok());
         Self::from_sources(file, std::env::vars_os().filter_map(text).collect())
     }
 
