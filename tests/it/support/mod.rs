@@ -2,8 +2,11 @@
 
 pub mod app;
 pub mod bench;
+pub mod command;
 pub mod database;
+pub mod faults;
 pub mod house;
+pub mod load;
 pub mod process;
 pub mod proxy;
 pub mod server;
