@@ -3,10 +3,18 @@
 
 mod access;
 mod api;
+mod architecture;
+mod commands;
 mod console;
+mod detect;
 mod deviation;
+mod ingest;
 mod isolation;
 mod keys;
+mod outages;
 mod pages;
 mod redrive;
+mod rejects;
+mod sql;
+mod stream;
 mod support;
