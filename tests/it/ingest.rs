@@ -1,6 +1,7 @@
 //! From the stream into the table: once, whatever is delivered, published or killed twice.
 
 use serde_json::{Value, json};
+use watchbell::db::pool;
 use watchbell::runtime::{Role, Roles};
 
 use super::support::app::{TestApp, reading, temperature};
@@ -154,24 +155,26 @@ async fn two_processes_that_meet_the_same_new_devices_register_them_once_and_los
     let app = TestApp::new(&[]).await;
     app.make_stream().await;
     let start = jiff::Timestamp::now() - jiff::SignedDuration::from_secs(60);
-    // Each message names fifty devices of three hundred, forwards and backwards in turn.
-    let messages = (0..400).map(|number| {
-        let mut array = readings(300, start, number * 50, 50);
+    let messages = (0..2_000).map(|number| {
+        let mut array = readings(1_000, start, number * 10, 10);
         for (index, element) in array.iter_mut().enumerate() {
             element["metric"] = json!(format!("metric-{}", index % 3));
-        }
-        if number % 2 == 0 {
-            array.reverse();
         }
         Value::from(array).to_string()
     });
     app.publish_all(messages).await;
+    // Both have read that the devices are unknown, and both stand before the table, when it opens.
+    let gate = pool::connect_owner(&app.database.config.database).await.unwrap();
+    gate.batch_execute("BEGIN; LOCK TABLE devices IN SHARE ROW EXCLUSIVE MODE").await.unwrap();
     let services = [app.spawn("ingest"), app.spawn("ingest,detect")];
+    let waiting = "SELECT count(*) FROM pg_locks WHERE relation = 'devices'::regclass AND NOT granted";
+    app.wait_for_count(waiting, 2).await;
+    gate.batch_execute("COMMIT").await.unwrap();
     app.wait_until_judged().await;
     for service in services {
         assert_eq!(service.terminate().await, Some(0));
     }
-    assert_eq!(app.count("SELECT count(*) FROM devices").await, 300);
+    assert_eq!(app.count("SELECT count(*) FROM devices").await, 1_000);
     let named = "SELECT count(*) FROM (SELECT DISTINCT device_id, metric FROM series) AS named";
     assert_eq!(app.count("SELECT count(*) FROM series").await, app.count(named).await);
     let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
