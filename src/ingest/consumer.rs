@@ -35,6 +35,8 @@ const PULL_BYTES: usize = 8 * 1024 * 1024;
 const PULL_EXPIRES: Duration = Duration::from_secs(2);
 /// After a failed pull, or while the database does not answer.
 const PAUSE: Duration = Duration::from_millis(250);
+/// When we stop and the broker has sent nothing for this long, nothing is on its way.
+const QUIET: Duration = Duration::from_millis(100);
 /// Rejects kept of one message; the others are only counted.
 const REJECTS_KEPT: usize = 20;
 
@@ -64,35 +66,41 @@ struct Incoming {
 }
 
 impl Consumer {
-    /// Runs until cancelled, then closes the buffer.
+    /// Runs until cancelled and nothing is on its way any more, then closes the buffer.
     pub async fn run(mut self, cancel: CancellationToken) {
-        let buffer = Arc::clone(&self.buffer);
-        tokio::select! {
-            () = cancel.cancelled() => {}
-            () = self.pull_for_ever() => {}
-        }
-        // What was pulled and is not in the buffer is redelivered when its ack_wait is over.
-        buffer.close();
-    }
-
-    async fn pull_for_ever(&mut self) {
-        loop {
-            // The sender lives in the flusher; when it is gone the process is stopping.
-            if self.gate.wait_for(|open| *open).await.is_err() {
-                return;
+        while !cancel.is_cancelled() {
+            let open = tokio::select! {
+                // The sender lives in the flusher; when it is gone the process is stopping.
+                open = self.gate.wait_for(|open| *open) => open.is_ok(),
+                () = cancel.cancelled() => false,
+            };
+            if !open {
+                break;
             }
-            if let Err(error) = self.pull().await {
+            if let Err(error) = self.pull(&cancel).await {
                 tracing::warn!(%error, "failed to pull from the stream, trying again");
                 tokio::time::sleep(PAUSE).await;
             }
         }
+        self.buffer.close();
     }
 
-    async fn pull(&mut self) -> Result<(), async_nats::Error> {
+    /// One pull, until it is used up or found nothing more. Once cancelled, what is on its way is still taken: nobody else
+    /// would get it before its `ack_wait` is over.
+    async fn pull(&self, cancel: &CancellationToken) -> Result<(), async_nats::Error> {
         let pull =
             self.consumer.batch().max_messages(PULL_MESSAGES).max_bytes(PULL_BYTES).expires(PULL_EXPIRES);
         let mut chunks = pull.messages().await?.ready_chunks(PULL_MESSAGES);
-        while let Some(chunk) = chunks.next().await {
+        loop {
+            let chunk = if cancel.is_cancelled() {
+                tokio::time::timeout(QUIET, chunks.next()).await.unwrap_or_default()
+            } else {
+                tokio::select! {
+                    chunk = chunks.next() => chunk,
+                    () = cancel.cancelled() => continue,
+                }
+            };
+            let Some(chunk) = chunk else { return Ok(()) };
             let mut messages = Vec::with_capacity(chunk.len());
             let mut failed = None;
             for message in chunk {
@@ -108,7 +116,6 @@ impl Consumer {
                 return Err(error);
             }
         }
-        Ok(())
     }
 
     async fn handle(&self, messages: Vec<Message>) {

@@ -7,6 +7,7 @@ use async_nats::jetstream;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use tokio_postgres::Client;
+use url::Url;
 use uuid::Uuid;
 use watchbell::api::key_store::{self, NewKey};
 use watchbell::api::scope::{Scope, Scopes};
@@ -44,7 +45,11 @@ impl TestApp {
     /// A tenant `acme` whose rule `hot` (`temperature` above 80, critical, cooldown 15 minutes) tells the hub. Nothing runs.
     /// Retries are quick; `settings` are `("ingest.batch_size", "10")`.
     pub async fn new(settings: &[(&str, &str)]) -> Self {
-        let database = TestDatabase::new().await;
+        Self::on(TestDatabase::new().await, settings).await
+    }
+
+    /// The same on a database of the test's own.
+    pub async fn on(database: TestDatabase, settings: &[(&str, &str)]) -> Self {
         let hub = Hub::start(HubOptions {
             api_key: HUB_KEY.to_owned(),
             rate_per_minute: None,
@@ -100,6 +105,16 @@ impl TestApp {
         let condition = json!({ "kind": "above_threshold", "threshold": 80.0 });
         app.add_rule("hot", "temperature", condition, 900, &[app.destination]).await;
         app
+    }
+
+    /// Puts a proxy between the database and the services that are started from now on; the test itself goes past it.
+    pub async fn put_a_proxy_before_the_database(&mut self) -> Proxy {
+        let mut url = Url::parse(&self.environment["DATABASE_URL"]).unwrap();
+        let proxy = Proxy::start(url.socket_addrs(|| Some(5432)).unwrap()[0]).await;
+        url.set_port(Some(proxy.address.port())).unwrap();
+        url.set_host(Some(&proxy.address.ip().to_string())).unwrap();
+        self.environment.insert("DATABASE_URL".to_owned(), url.to_string());
+        proxy
     }
 
     /// The settings as the service reads them.

@@ -2,9 +2,12 @@
 
 pub mod app;
 pub mod bench;
+pub mod command;
 pub mod courier;
 pub mod database;
+pub mod faults;
 pub mod house;
+pub mod load;
 pub mod owed;
 pub mod process;
 pub mod proxy;
