@@ -148,12 +148,13 @@ impl Worker {
         self.lanes.refresh(&**client, &self.settings, self.key.as_ref()).await?;
         let id = *self.id.borrow();
         let free = self.settings.concurrency.saturating_sub(self.requests.len());
-        let lanes = if free > 0 { self.lanes.free(&self.settings) } else { Vec::new() };
         let claimed_at = Instant::now();
         let transaction = client.transaction().await?;
         let completions: Vec<Completion> = self.ended.iter().map(|ended| ended.completion.clone()).collect();
         let late = complete(&transaction, id.unwrap_or_default(), &completions).await?;
         self.record_signs(&transaction).await?;
+        // After the signs: a destination that was held just now is given nothing.
+        let lanes = if free > 0 { self.lanes.free(&self.settings) } else { Vec::new() };
         let attempts = match id {
             Some(id) => claim(&transaction, id, &lanes, free).await?,
             None => Vec::new(),
