@@ -9,6 +9,7 @@ pub mod egress;
 pub mod heartbeat;
 pub mod lanes;
 pub mod outcome;
+pub mod record;
 pub mod secrets;
 pub mod send;
 pub mod worker;

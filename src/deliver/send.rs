@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{HeaderMap, RETRY_AFTER};
-use reqwest::{Client, Url, redirect};
+use reqwest::{Client, Response, Url, redirect};
+use tokio::time::Instant;
 
 use super::egress::EgressGuard;
 
-/// Bytes of an answer that are read.
-const ANSWER_KEPT: usize = 16 * 1024;
+/// Bytes of an answer that are read, and kept.
+pub const ANSWER_KEPT: usize = 16 * 1024;
 
 /// A request, ready to be sent.
 #[derive(Debug)]
@@ -83,7 +84,7 @@ impl Sender {
     /// Sends it.
     ///
     /// # Errors
-    /// If there is no whole answer, or no answer at all.
+    /// If there is no answer; of one that is not whole, what came in time is returned.
     pub async fn send(&self, request: Request) -> Result<Answer, SendError> {
         // Addresses in a URL never reach the resolver.
         let literal = match request.url.host() {
@@ -95,14 +96,11 @@ impl Sender {
             return Err(SendError::Refused(address.to_string()));
         }
         let timeout = request.timeout;
-        tokio::time::timeout(timeout, self.exchange(request))
-            .await
-            .unwrap_or(Err(SendError::Timeout(timeout)))
-    }
-
-    async fn exchange(&self, request: Request) -> Result<Answer, SendError> {
-        let sent = self.client.post(request.url).headers(request.headers).body(request.body).send().await;
-        let mut response = sent.map_err(|error| {
+        let deadline = Instant::now() + timeout;
+        let sending = self.client.post(request.url).headers(request.headers).body(request.body).send();
+        let sent =
+            tokio::time::timeout_at(deadline, sending).await.map_err(|_| SendError::Timeout(timeout))?;
+        let response = sent.map_err(|error| {
             let text = innermost(&error);
             if text.contains("is not a public address") {
                 SendError::Refused(text.split(' ').next().unwrap_or_default().to_owned())
@@ -115,16 +113,21 @@ impl Sender {
         let status = response.status().as_u16();
         let retry_after =
             response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        // The status is the answer: a body that breaks off, or does not end in time, does not make it unsaid.
         let mut body = Vec::new();
-        // The status is the answer: a body that breaks off does not make it unsaid.
-        while let Ok(Some(chunk)) = response.chunk().await {
-            let room = ANSWER_KEPT - body.len();
-            body.extend_from_slice(&chunk[..chunk.len().min(room)]);
-            if body.len() == ANSWER_KEPT {
-                break;
-            }
-        }
+        let _ = tokio::time::timeout_at(deadline, read_beginning(response, &mut body)).await;
         Ok(Answer { status, retry_after, body })
+    }
+}
+
+/// Reads until the answer ends, breaks off, or is as long as is kept; the connection is closed then.
+async fn read_beginning(mut response: Response, body: &mut Vec<u8>) {
+    while let Ok(Some(chunk)) = response.chunk().await {
+        let room = ANSWER_KEPT - body.len();
+        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        if body.len() == ANSWER_KEPT {
+            return;
+        }
     }
 }
 

@@ -17,8 +17,9 @@ use super::answer::{self, Verdict};
 use super::destinations::hub;
 use super::lanes::{Known, Lanes};
 use super::outcome::{self, Context};
+use super::record::record_answer;
 use super::secrets::SecretKey;
-use super::send::{Answer, Request, SendError, Sender};
+use super::send::{Request, SendError, Sender};
 use crate::config;
 use crate::db::error::DatabaseError;
 use crate::db::pool::Pool;
@@ -367,17 +368,6 @@ fn request(known: &Known, attempt: &Attempt, timeout: Duration) -> Result<Reques
         Kind::Hub { url } => hub::target(url, secret)?,
     };
     Ok(Request { url, headers, body: attempt.body.clone().into_bytes(), timeout })
-}
-
-fn record_answer(record: &mut Record, known: &Known, verdict: &Verdict, answer: &Answer) {
-    record.status_code = Some(answer.status);
-    // PostgreSQL's text can't hold NUL, and an answer can hold anything.
-    record.answer = Some(String::from_utf8_lossy(&answer.body).replace('\0', "\u{fffd}"));
-    match (verdict, &known.kind) {
-        (Verdict::Delivered, Ok(Kind::Hub { .. })) => record.warning = hub::warning(answer),
-        (Verdict::Delivered, Err(_)) => {}
-        _ => record.error = Some(format!("answered {}", answer.status)),
-    }
 }
 
 fn sign(verdict: &Verdict, status: u16) -> Sign {
