@@ -19,6 +19,7 @@ use watchbell::runtime::{self, Roles, Running};
 
 use super::database::TestDatabase;
 use super::process::Process;
+use super::proxy::Proxy;
 use super::wait::until;
 
 pub const HUB_KEY: &str = "the-hubs-own-key";
@@ -104,6 +105,17 @@ impl TestApp {
         Config::from_sources(None, self.environment.clone()).unwrap()
     }
 
+    /// From now on whoever uses the settings reaches the database through the proxy; [`Self::owner`] does not.
+    pub async fn put_proxy_before_database(&mut self) -> Proxy {
+        let mut url: url::Url = self.environment["DATABASE_URL"].parse().unwrap();
+        let target = url.socket_addrs(|| Some(5432)).unwrap()[0];
+        let proxy = Proxy::start(target).await;
+        url.set_ip_host(proxy.address.ip()).unwrap();
+        url.set_port(Some(proxy.address.port())).unwrap();
+        self.environment.insert("DATABASE_URL".to_owned(), url.to_string());
+        proxy
+    }
+
     pub fn owner(&self) -> &Client {
         &self.database.owner
     }
@@ -111,8 +123,7 @@ impl TestApp {
     /// A destination of kind `hub` with the key that the test's hub asks for.
     pub async fn add_hub(&self, name: &str, url: &str, policy: Value) -> DestinationId {
         let id = DestinationId::new();
-        let key = SecretKey::parse(&SECRETS_KEY.into()).unwrap().unwrap();
-        let sealed = key.seal(id, &HUB_KEY.into()).unwrap();
+        let sealed = seal(id, HUB_KEY);
         self.owner()
             .execute(
                 "INSERT INTO destinations (destination_id, tenant_id, name, kind, settings, secret, policy)
@@ -186,6 +197,18 @@ impl TestApp {
         until(&what, async || (self.count(query).await == expected).then_some(())).await;
     }
 
+    /// Waits until a query that returns one number returns more than this.
+    pub async fn wait_for_more(&self, query: &str, than: i64) {
+        let what = format!("{query} > {than}");
+        until(&what, async || (self.count(query).await > than).then_some(())).await;
+    }
+
+    /// Waits until a process of ours has made the stream.
+    pub async fn wait_for_stream(&self) {
+        let name = self.config().ingest.stream;
+        until("the stream", async || self.broker.get_stream(&name).await.ok().map(drop)).await;
+    }
+
     /// What the API answers to this key, as JSON.
     pub async fn get(&self, path: &str) -> Value {
         let address =
@@ -195,6 +218,12 @@ impl TestApp {
         let text = request.send().await.unwrap().text().await.unwrap();
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
     }
+}
+
+/// A destination's secret as the database keeps it.
+pub fn seal(destination: DestinationId, secret: &str) -> Vec<u8> {
+    let key = SecretKey::parse(&SECRETS_KEY.into()).unwrap().unwrap();
+    key.seal(destination, &secret.into()).unwrap()
 }
 
 /// A reading of `temperature` of `pump-1`, `seconds` ago.
