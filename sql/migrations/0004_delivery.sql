@@ -14,12 +14,30 @@ CREATE TABLE destinations (
   state          text NOT NULL DEFAULT 'active' CHECK (state IN ('active', 'held', 'parked')),
   state_reason   text,
   held_until     timestamptz,
+  -- Since when it has not been active; and for how long it had not been before that, all times together. Horizons stand
+  -- still meanwhile.
+  held_since     timestamptz,
+  held_seconds   float8 NOT NULL DEFAULT 0,
   archived_at    timestamptz,
   created_at     timestamptz NOT NULL DEFAULT now(),
   UNIQUE (tenant_id, name)
 );
 CREATE TRIGGER raise_config_version AFTER INSERT OR UPDATE OR DELETE ON destinations
   FOR EACH STATEMENT EXECUTE FUNCTION raise_config_version();
+
+-- Whoever changes the state, a person too.
+CREATE FUNCTION count_held_time() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF NEW.state <> 'active' AND OLD.state = 'active' THEN
+    NEW.held_since := now();
+  ELSIF NEW.state = 'active' AND OLD.state <> 'active' THEN
+    NEW.held_seconds := OLD.held_seconds + coalesce(extract(epoch FROM now() - OLD.held_since), 0);
+    NEW.held_since := NULL;
+  END IF;
+  RETURN NEW;
+END
+$$;
+CREATE TRIGGER count_held_time BEFORE UPDATE ON destinations FOR EACH ROW EXECUTE FUNCTION count_held_time();
 
 -- What to send, never changed. Partitioned by the time in its UUIDv7, as its attempts are, so that both go together.
 CREATE TABLE notifications (
@@ -44,6 +62,9 @@ CREATE TABLE outbox (
   destination_id  uuid NOT NULL REFERENCES destinations,
   next_attempt_at timestamptz NOT NULL DEFAULT now(),
   enqueued_at     timestamptz NOT NULL DEFAULT now(),
+  -- For how long its destination had been held, all times together, when it was enqueued: what came on top since then does
+  -- not count for its horizon.
+  held_before     float8 NOT NULL DEFAULT 0,
   leased_at       timestamptz,
   leased_by       uuid,
   -- Sent only after this one has left the outbox.

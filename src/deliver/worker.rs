@@ -324,7 +324,9 @@ async fn deliver(sender: Sender, known: Arc<Known>, attempt: Attempt, timeout: D
         Err(problem) => Err(Failure::Settings(problem)),
     };
     let owed = attempt.age + started.elapsed();
-    let context = Context { policy: &known.policy, attempt: attempt.number, owed, chance: chance() };
+    let tried_for = owed.saturating_sub(attempt.held);
+    let context =
+        Context { policy: &known.policy, attempt: attempt.number, owed: tried_for, chance: chance() };
     let mut record = Record {
         started_at,
         finished_at: Timestamp::now(),

@@ -24,7 +24,7 @@ WITH picked AS MATERIALIZED (
   SET status = 'in_flight', attempts = o.attempts + 1, leased_by = $1, leased_at = now(),
       next_attempt_at = now() + make_interval(secs => picked.lease_seconds)
   FROM picked WHERE o.notification_id = picked.notification_id AND NOT picked.accepted
-  RETURNING o.notification_id, o.tenant_id, o.destination_id, o.attempts, o.enqueued_at
+  RETURNING o.notification_id, o.tenant_id, o.destination_id, o.attempts, o.enqueued_at, o.held_before
 ), ended AS (
   -- An earlier attempt was accepted, as its late answer said: nothing is sent again.
   DELETE FROM outbox o USING picked WHERE o.notification_id = picked.notification_id AND picked.accepted
@@ -36,5 +36,8 @@ WITH picked AS MATERIALIZED (
   FROM picked WHERE status = 'in_flight'
 )
 SELECT c.notification_id, c.tenant_id, c.destination_id, c.attempts,
-       extract(epoch FROM now() - c.enqueued_at)::float8, n.body
-FROM claimed c JOIN notifications n ON n.notification_id = c.notification_id
+       extract(epoch FROM now() - c.enqueued_at)::float8,
+       d.held_seconds + coalesce(extract(epoch FROM now() - d.held_since), 0)::float8 - c.held_before, n.body
+FROM claimed c
+JOIN notifications n ON n.notification_id = c.notification_id
+JOIN destinations d ON d.destination_id = c.destination_id
