@@ -14,9 +14,10 @@ CREATE TABLE destinations (
   state          text NOT NULL DEFAULT 'active' CHECK (state IN ('active', 'held', 'parked')),
   state_reason   text,
   held_until     timestamptz,
-  -- Since when it is held or parked; and for how long it was in all, before that. A horizon stands still meanwhile.
+  -- Since when it has not been active; and for how long it had not been before that, all times together. Horizons stand
+  -- still meanwhile.
   held_since     timestamptz,
-  held_seconds   double precision NOT NULL DEFAULT 0,
+  held_seconds   float8 NOT NULL DEFAULT 0,
   archived_at    timestamptz,
   created_at     timestamptz NOT NULL DEFAULT now(),
   UNIQUE (tenant_id, name)
@@ -30,6 +31,19 @@ CREATE TRIGGER raise_config_version
 CREATE FUNCTION held_seconds_until_now(d destinations) RETURNS double precision
 LANGUAGE sql STABLE
 AS $$ SELECT d.held_seconds + coalesce(extract(epoch FROM now() - d.held_since), 0)::float8 $$;
+-- Whoever changes the state, a person too.
+CREATE FUNCTION count_held_time() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF NEW.state <> 'active' AND OLD.state = 'active' THEN
+    NEW.held_since := now();
+  ELSIF NEW.state = 'active' AND OLD.state <> 'active' THEN
+    NEW.held_seconds := OLD.held_seconds + coalesce(extract(epoch FROM now() - OLD.held_since), 0);
+    NEW.held_since := NULL;
+  END IF;
+  RETURN NEW;
+END
+$$;
+CREATE TRIGGER count_held_time BEFORE UPDATE ON destinations FOR EACH ROW EXECUTE FUNCTION count_held_time();
 
 -- What to send, never changed. Partitioned by the time in its UUIDv7, as its attempts are, so that both go together.
 CREATE TABLE notifications (
@@ -54,8 +68,9 @@ CREATE TABLE outbox (
   destination_id  uuid NOT NULL REFERENCES destinations,
   next_attempt_at timestamptz NOT NULL DEFAULT now(),
   enqueued_at     timestamptz NOT NULL DEFAULT now(),
-  -- For how long its destination had been held in all when it was enqueued: only what came after it counts.
-  held_before     double precision NOT NULL DEFAULT 0,
+  -- For how long its destination had been held, all times together, when it was enqueued: what came on top since then does
+  -- not count for its horizon.
+  held_before     float8 NOT NULL DEFAULT 0,
   leased_at       timestamptz,
   leased_by       uuid,
   -- Sent only after this one has left the outbox.

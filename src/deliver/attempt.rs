@@ -93,7 +93,7 @@ pub async fn deliver(channels: Channels, known: Arc<Known>, attempt: Attempt, de
     let context = Context {
         policy: &known.policy,
         attempt: attempt.number,
-        owed,
+        owed: owed.saturating_sub(attempt.held),
         chance: chance(),
         silence: silence(&known),
     };

@@ -14,7 +14,7 @@ pub struct Context<'a> {
     pub policy: &'a RetryPolicy,
     /// 1 for the first.
     pub attempt: i32,
-    /// Since it was first owed.
+    /// Since it was first owed, without the time for which its destination was held.
     pub owed: Duration,
     /// A random number in 0..1.
     pub chance: f64,

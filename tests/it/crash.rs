@@ -3,9 +3,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use watchbell::db::pool::{Pool, Role};
 use watchbell::dev::hub::Answer;
-use watchbell::outbox::claim::{Lane, claim};
 
 use super::support::app::TestApp;
 use super::support::courier::Courier;
@@ -250,22 +248,6 @@ async fn a_claim_whose_commits_answer_was_lost_sends_nothing_and_is_found_as_unk
     courier.step_until(&app, DELIVERED, 1).await;
     assert_eq!(app.outcomes(id).await, ["unknown", "delivered"]);
     assert_eq!(app.hub.total(), 1);
-}
-
-#[tokio::test]
-async fn a_claim_that_was_rolled_back_leaves_the_row_as_it_was() {
-    let app = TestApp::new(&[]).await;
-    let id = app.owe_one().await;
-    let courier = Courier::new(&app.config()).await;
-    let pool = Pool::new(&app.config().database, Role::Worker, 1).unwrap();
-    let mut client = pool.get().await.unwrap();
-    let transaction = client.transaction().await.unwrap();
-    let lane = Lane { destination: app.destination, slots: 8, lease: PATIENCE };
-    let worker = courier.heartbeat.id().borrow().unwrap();
-    assert_eq!(claim(&transaction, worker, &[lane], 8).await.unwrap().len(), 1);
-    transaction.rollback().await.unwrap();
-    let delivery = app.delivery(id).await;
-    assert_eq!((&delivery["status"], &delivery["attempts"]), (&json!("pending"), &json!(0)));
 }
 
 #[tokio::test]

@@ -6,9 +6,7 @@ WITH wanted AS (
 )
 UPDATE destinations d
 SET state = w.state, state_reason = w.reason,
-    held_until = CASE WHEN w.state = 'held' THEN now() + make_interval(secs => w.seconds) END,
-    held_seconds = CASE WHEN w.state = 'active' THEN held_seconds_until_now(d) ELSE d.held_seconds END,
-    held_since = CASE WHEN w.state = 'active' THEN NULL ELSE coalesce(d.held_since, now()) END
+    held_until = CASE WHEN w.state = 'held' THEN now() + make_interval(secs => w.seconds) END
 FROM wanted w JOIN locked USING (destination_id)
 WHERE d.destination_id = w.destination_id
   -- A person's word is not undone by an answer that was under way: only a person takes a destination out of `parked`.

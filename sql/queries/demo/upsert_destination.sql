@@ -2,5 +2,4 @@
 INSERT INTO destinations (destination_id, tenant_id, name, kind, settings, secret)
 VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (tenant_id, name) DO UPDATE SET settings = excluded.settings, secret = excluded.secret,
-  state = 'active', state_reason = NULL, held_until = NULL,
-  held_seconds = held_seconds_until_now(destinations), held_since = NULL
+  state = 'active', state_reason = NULL, held_until = NULL

@@ -40,8 +40,8 @@ WITH alive AS MATERIALIZED (
   FROM picked WHERE status = 'in_flight'
 )
 SELECT c.notification_id, c.tenant_id, c.destination_id, c.attempts,
-       -- The time that its destination was held does not count.
-       extract(epoch FROM now() - c.enqueued_at)::float8 - (held_seconds_until_now(d) - c.held_before), n.body
+       extract(epoch FROM now() - c.enqueued_at)::float8,
+       held_seconds_until_now(d) - c.held_before, n.body
 FROM claimed c
 JOIN notifications n ON n.notification_id = c.notification_id
 JOIN destinations d ON d.destination_id = c.destination_id

@@ -2,9 +2,13 @@
 
 use serde_json::{Value, json};
 use uuid::Uuid;
+use watchbell::db::pool;
 use watchbell::model::ids::DestinationId;
 
 use super::app::TestApp;
+
+const INSERT_NOTIFICATIONS: &str = include_str!("../../../sql/queries/outbox/insert_notifications.sql");
+const INSERT_OWED: &str = include_str!("../../../sql/queries/outbox/insert_owed.sql");
 
 impl TestApp {
     /// Owes so many notifications of this lane class, in one transaction; returns their ids in their order.
@@ -14,18 +18,16 @@ impl TestApp {
             .iter()
             .map(|id| json!({ "event_type": "alert.opened", "event_id": id, "payload": {} }).to_string())
             .collect();
-        self.owner()
-            .execute(
-                "WITH told AS (
-                   INSERT INTO notifications (notification_id, tenant_id, alert_id, destination_id, event, body)
-                   SELECT id, $3, id, $4, 'opened', body FROM unnest($1::uuid[], $2::text[]) AS n (id, body)
-                   RETURNING notification_id, tenant_id, destination_id)
-                 INSERT INTO outbox (notification_id, tenant_id, destination_id, lane_class)
-                 SELECT notification_id, tenant_id, destination_id, $5 FROM told",
-                &[&ids, &bodies, &self.tenant.0, &destination.0, &lane_class],
-            )
+        let mut owner = pool::connect_owner(&self.database.config.database).await.unwrap();
+        let transaction = owner.transaction().await.unwrap();
+        let (tenants, destinations) = (vec![self.tenant.0; count], vec![destination.0; count]);
+        let (events, classes) = (vec!["opened"; count], vec![lane_class; count]);
+        transaction
+            .execute(INSERT_NOTIFICATIONS, &[&ids, &tenants, &ids, &destinations, &events, &bodies])
             .await
             .unwrap();
+        transaction.execute(INSERT_OWED, &[&ids, &tenants, &destinations, &classes]).await.unwrap();
+        transaction.commit().await.unwrap();
         ids
     }
 
