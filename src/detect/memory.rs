@@ -84,10 +84,15 @@ impl Memory {
         for row in client.query(LOAD_RULES, &[]).await? {
             match rule(&row) {
                 Ok(rule) => rules.entry((rule.tenant, rule.metric.clone())).or_default().push(Arc::new(rule)),
-                Err(fault) => {
+                Err(fault) if Condition::knows(&row.get(6)) => {
                     let id: uuid::Uuid = row.get(0);
                     tracing::error!(rule_id = %id, fault, "rule can't be read, it is marked faulted");
                     client.execute(FAULT_RULE, &[&id, &fault]).await?;
+                }
+                Err(fault) => {
+                    // A newer program's, perhaps: it is not for this one to say that the rule is wrong.
+                    let id: uuid::Uuid = row.get(0);
+                    tracing::error!(rule_id = %id, fault, "rule can't be read by this version, it is left out");
                 }
             }
         }

@@ -3,7 +3,7 @@
 use tokio_postgres::GenericClient;
 
 use crate::db::error::DatabaseError;
-use crate::model::batch::unpack;
+use crate::model::batch::{UnpackError, unpack};
 use crate::model::reading::Reading;
 
 const TAKE: &str = include_str!("../../sql/queries/detect/owed_flushes.sql");
@@ -35,6 +35,8 @@ pub async fn take(
         let id = row.get(0);
         match unpack(row.get(1)) {
             Ok(readings) => flushes.push(OwedFlush { id, readings }),
+            // A newer program wrote it and can read it: it stays owed, and this process must leave it alone.
+            Err(error @ UnpackError::Version(_)) => return Err(DatabaseError::Unreadable(error.to_string())),
             Err(error) => {
                 quarantine(client, id, &error.to_string()).await?;
             }
