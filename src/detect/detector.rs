@@ -57,6 +57,8 @@ pub struct Detector {
     failed: Option<Lease>,
     /// Whether flushes are judged and settled one by one, to find the one that the database refuses.
     one_by_one: bool,
+    /// It has not detected yet.
+    begins: bool,
     owed: Arc<Notify>,
     metrics: Arc<Metrics>,
 }
@@ -82,6 +84,7 @@ impl Detector {
             active: None,
             failed: None,
             one_by_one: false,
+            begins: true,
             owed,
             metrics,
         }
@@ -150,6 +153,14 @@ impl Detector {
             return Ok(Step::StandingBy);
         };
         tracing::info!(epoch = lease.epoch, "this process detects");
+        if self.begins {
+            // Once a process: what can't be judged goes back into quarantine.
+            let released = owed::release_quarantined(&**client).await?;
+            if released > 0 {
+                tracing::info!(flushes = released, "trying again what was in quarantine");
+            }
+            self.begins = false;
+        }
         let memory = Memory::load(&**client).await?;
         self.active = Some(Active::new(lease, memory));
         self.metrics.detector_active.set(1);

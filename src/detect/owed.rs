@@ -3,10 +3,11 @@
 use tokio_postgres::GenericClient;
 
 use crate::db::error::DatabaseError;
-use crate::model::batch::{UnpackError, unpack};
+use crate::model::batch::unpack;
 use crate::model::reading::Reading;
 
 const TAKE: &str = include_str!("../../sql/queries/detect/owed_flushes.sql");
+const RELEASE_QUARANTINED: &str = include_str!("../../sql/queries/detect/release_quarantined_flushes.sql");
 const QUARANTINE: &str = include_str!("../../sql/queries/detect/quarantine_flush.sql");
 
 /// An owed batch.
@@ -35,14 +36,20 @@ pub async fn take(
         let id = row.get(0);
         match unpack(row.get(1)) {
             Ok(readings) => flushes.push(OwedFlush { id, readings }),
-            // A newer program wrote it and can read it: it stays owed, and this process must leave it alone.
-            Err(error @ UnpackError::Version(_)) => return Err(DatabaseError::Unreadable(error.to_string())),
             Err(error) => {
                 quarantine(client, id, &error.to_string()).await?;
             }
         }
     }
     Ok(flushes)
+}
+
+/// Owes the flushes in quarantine again: another program, a newer one perhaps, may be able to judge them. How many.
+///
+/// # Errors
+/// If the database is away.
+pub async fn release_quarantined(client: &impl GenericClient) -> Result<u64, DatabaseError> {
+    Ok(client.execute(RELEASE_QUARANTINED, &[]).await?)
 }
 
 /// Sets a flush aside that can't be judged: it is kept, with the reason, and is owed no more.

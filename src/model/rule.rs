@@ -59,11 +59,6 @@ impl Deviation {
 }
 
 impl Condition {
-    /// Whether this program knows the kind of a condition: a newer one may know more.
-    pub fn knows(json: &serde_json::Value) -> bool {
-        ["above_threshold", "below_threshold", "deviation_from_mean"].iter().any(|kind| json["kind"] == *kind)
-    }
-
     /// Reads and checks what stands in `rules.condition`.
     ///
     /// # Errors

@@ -57,7 +57,7 @@ async fn a_worker_that_was_taken_for_dead_goes_on_under_a_new_id_and_claims_unde
     let former = courier.id();
     app.owner().execute("DELETE FROM workers", &[]).await.unwrap();
     let id = app.owe_one().await;
-    courier.claim().await;
+    courier.find_nothing_due().await;
     assert_eq!(app.delivery(id).await["status"], "pending", "the dead claim nothing");
     courier.heartbeat.step().await.unwrap();
     assert_ne!(courier.id(), former);

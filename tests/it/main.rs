@@ -24,6 +24,7 @@ mod owing;
 mod pages;
 mod redrive;
 mod rejects;
+mod resilience;
 mod secrecy;
 mod sql;
 mod stream;
