@@ -29,3 +29,4 @@ mod secrecy;
 mod sql;
 mod stream;
 mod support;
+mod takeover;
