@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use super::{deliveries, dev_exec, dev_up, keys, migrate, redrive, serve, simulate, verify};
+use super::{deliveries, dev_exec, dev_up, keys, migrate, publish, redrive, serve, simulate, verify};
 use crate::config::{Config, ConfigError};
 use crate::telemetry::logs;
 
@@ -40,6 +40,8 @@ enum Command {
     Redrive(redrive::RedriveArgs),
     /// Check what the database promises: nothing missing, nothing overdue, rollups = raw
     Verify(verify::VerifyArgs),
+    /// Publish a recording: a file of readings
+    Publish(publish::PublishArgs),
     /// Publish readings of made-up devices, with faults in them
     Simulate(simulate::SimulateArgs),
     /// Private servers, for trying things and for tests
@@ -81,7 +83,11 @@ async fn dispatch(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Dev(DevCommand::Up) => return dev_up::run(line.config.as_deref()).await,
         command => command,
     };
-    let config = Config::load(line.config.as_deref())?;
+    let mut config = Config::load(line.config.as_deref())?;
+    if matches!(command, Command::Publish(_)) && config.log.filter == "info" {
+        // Its own lines are what there is to see.
+        config.log.filter = "warn".to_owned();
+    }
     logs::start(&config.log)?;
     match command {
         Command::Serve(args) => serve::run(&config, &args).await,
@@ -90,6 +96,7 @@ async fn dispatch(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Deliveries(command) => deliveries::run(&config, command).await.map(|()| ExitCode::SUCCESS),
         Command::Redrive(args) => redrive::run(&config, &args).await.map(|()| ExitCode::SUCCESS),
         Command::Verify(args) => verify::run(&config, &args).await,
+        Command::Publish(args) => publish::run(&config, &args).await,
         Command::Simulate(args) => simulate::run(&config, &args).await.map(|()| ExitCode::SUCCESS),
         Command::Dev(_) => unreachable!("handled above"),
     }

@@ -8,5 +8,6 @@ mod deviation;
 mod isolation;
 mod keys;
 mod pages;
+mod publish;
 mod redrive;
 mod support;

@@ -2,6 +2,7 @@
 
 pub mod app;
 pub mod bench;
+pub mod command;
 pub mod database;
 pub mod house;
 pub mod process;
