@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use super::{deliveries, dev_exec, dev_up, keys, migrate, publish, redrive, serve, simulate, verify};
+use super::{deliveries, dev_exec, dev_up, keys, migrate, prove, publish, redrive, serve, simulate, verify};
 use crate::config::{Config, ConfigError};
 use crate::telemetry::logs;
 
@@ -44,6 +44,8 @@ enum Command {
     Publish(publish::PublishArgs),
     /// Publish readings of made-up devices, with faults in them
     Simulate(simulate::SimulateArgs),
+    /// Kill the service again and again, and check that it kept its promises
+    Prove(prove::ProveArgs),
     /// Private servers, for trying things and for tests
     #[command(subcommand)]
     Dev(DevCommand),
@@ -78,9 +80,10 @@ pub async fn run(line: CommandLine) -> ExitCode {
 
 async fn dispatch(line: CommandLine) -> anyhow::Result<ExitCode> {
     let command = match line.command {
-        // These two have servers of their own: what is configured is not for them.
+        // These have servers of their own: what is configured is not for them.
         Command::Dev(DevCommand::Exec { command }) => return dev_exec::run(command).await,
         Command::Dev(DevCommand::Up) => return dev_up::run(line.config.as_deref()).await,
+        Command::Prove(args) => return prove::run(&args).await,
         command => command,
     };
     let mut config = Config::load(line.config.as_deref())?;
@@ -98,6 +101,6 @@ async fn dispatch(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Verify(args) => verify::run(&config, &args).await,
         Command::Publish(args) => publish::run(&config, &args).await,
         Command::Simulate(args) => simulate::run(&config, &args).await.map(|()| ExitCode::SUCCESS),
-        Command::Dev(_) => unreachable!("handled above"),
+        Command::Dev(_) | Command::Prove(_) => unreachable!("handled above"),
     }
 }

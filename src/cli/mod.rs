@@ -8,6 +8,7 @@ pub mod dev_exec;
 pub mod dev_up;
 pub mod keys;
 pub mod migrate;
+pub mod prove;
 pub mod publish;
 pub mod redrive;
 pub mod serve;
