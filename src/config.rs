@@ -3,19 +3,29 @@
 //! Invariant: a [`Config`] that exists can be run with. Every error is one line that names the key and where its value
 //! came from.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::str::FromStr;
 
 use config::{Environment, File, FileFormat, Value, ValueKind};
 use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
+use tracing_subscriber::EnvFilter;
+
+use crate::telemetry::logs::LogFormat;
 
 /// The defaults, with every key explained.
 pub const DEFAULTS: &str = include_str!("../config/default.toml");
 
+const DEFAULTS_NAME: &str = "config/default.toml";
 const PREFIX: &str = "WATCHBELL";
+
+/// Of counts and durations: beyond it arithmetic on times overflows (in microseconds: 31,000 years).
+const HIGHEST: u64 = 1_000_000_000;
+/// A hundred years.
+const HIGHEST_DAYS: u32 = 36_525;
 
 /// A setting that can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -91,8 +101,11 @@ section! {
         concurrency_per_destination: usize,
         lease_seconds: u64,
         request_timeout_seconds: u64,
+        workflow_timeout_seconds: u64,
         worker_ttl_seconds: u64,
         hold_seconds: u64,
+        alerts_stream: String,
+        alerts_subject_prefix: String,
         egress_allow: Vec<IpNet>,
         retry: crate::retry::RetryPolicy,
     }
@@ -110,23 +123,16 @@ section! {
     Log { format: LogFormat, filter: String }
 }
 
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// For programs, one object a line.
-    Json,
-}
-
 impl Config {
     /// Reads defaults, the file if one is given, and the environment of this process.
     ///
     /// # Errors
     /// [`ConfigError`] for a file that can't be read, a key that nobody knows and a value that can't be used.
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
-        Self::from_sources(file, std::env::vars().collect())
+        // A variable that is no text can't be one of ours.
+        let text =
+            |(name, value): (OsString, OsString)| name.into_string().ok().zip(value.into_string().ok());
+        Self::from_sources(file, std::env::vars_os().filter_map(text).collect())
     }
 
     /// As [`Self::load`], with an environment given by the caller.
@@ -134,6 +140,13 @@ impl Config {
     /// # Errors
     /// As [`Self::load`].
     pub fn from_sources(
+        file: Option<&Path>,
+        environment: std::collections::HashMap<String, String>,
+    ) -> Result<Self, ConfigError> {
+        Self::merge(file, environment).map_err(|error| error.with_file(file))
+    }
+
+    fn merge(
         file: Option<&Path>,
         environment: std::collections::HashMap<String, String>,
     ) -> Result<Self, ConfigError> {
@@ -162,19 +175,21 @@ impl Config {
             ));
         builder = builder.add_source(source);
         let merged = builder.build().map_err(|error| match file {
-            Some(path) => ConfigError::new("--config", error, &path.display().to_string()),
+            Some(path) => ConfigError::new("--config", without_excerpt(&error), &path.display().to_string()),
             None => ConfigError::new("environment", error, "environment"),
         })?;
         refuse_unknown_keys(&merged.cache)?;
         let tree = merged.cache.clone();
         let mut config: Self = merged.try_deserialize().map_err(|error| type_error(&error, &tree))?;
-        config.validate().map_err(|(key, problem)| ConfigError::new(key, problem, &origin_of(&tree, key)))?;
+        let invalid = |(key, problem)| ConfigError::new(key, problem, &origin_of(&tree, key));
+        config.validate().map_err(invalid)?;
         config.read_key_file(&tree)?;
+        config.validate_key().map_err(invalid)?;
         Ok(config)
     }
 
     fn validate(&self) -> Result<(), (&'static str, String)> {
-        let positive = [
+        let from_one = [
             ("database.connect_timeout_seconds", self.database.connect_timeout_seconds),
             ("database.statement_timeout_seconds", self.database.statement_timeout_seconds),
             ("database.ingest_connections", self.database.ingest_connections as u64),
@@ -183,6 +198,7 @@ impl Config {
             ("database.api_connections", self.database.api_connections as u64),
             ("ingest.ack_wait_seconds", self.ingest.ack_wait_seconds),
             ("ingest.batch_size", self.ingest.batch_size as u64),
+            ("ingest.batch_max", self.ingest.batch_max as u64),
             ("ingest.batch_interval_ms", self.ingest.batch_interval_ms),
             ("ingest.accepted_days", self.ingest.accepted_days.into()),
             ("detect.lease_seconds", self.detect.lease_seconds),
@@ -191,31 +207,47 @@ impl Config {
             ("deliver.concurrency", self.deliver.concurrency as u64),
             ("deliver.concurrency_per_destination", self.deliver.concurrency_per_destination as u64),
             ("deliver.request_timeout_seconds", self.deliver.request_timeout_seconds),
+            ("deliver.workflow_timeout_seconds", self.deliver.workflow_timeout_seconds),
             ("deliver.worker_ttl_seconds", self.deliver.worker_ttl_seconds),
             ("deliver.hold_seconds", self.deliver.hold_seconds),
-            ("deliver.retry.first_delay_ms", self.deliver.retry.first_delay_ms),
-            ("deliver.retry.horizon_seconds", self.deliver.retry.horizon_seconds),
         ];
-        if let Some((key, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
+        if let Some((key, _)) = from_one.into_iter().find(|(_, value)| *value == 0) {
             return Err((key, "must be at least 1".to_owned()));
         }
-        for (key, name) in
-            [("ingest.stream", &self.ingest.stream), ("ingest.consumer", &self.ingest.consumer)]
-        {
+        if let Some((key, _)) = from_one.into_iter().find(|(_, value)| *value > HIGHEST) {
+            return Err((key, format!("must be at most {HIGHEST}")));
+        }
+        if self.ingest.accepted_days > HIGHEST_DAYS {
+            return Err(("ingest.accepted_days", format!("must be at most {HIGHEST_DAYS}")));
+        }
+        // The broker reads it as no limit.
+        if self.ingest.stream_max_bytes < 1 {
+            return Err(("ingest.stream_max_bytes", "must be at least 1".to_owned()));
+        }
+        for (key, name) in [
+            ("ingest.stream", &self.ingest.stream),
+            ("ingest.consumer", &self.ingest.consumer),
+            ("deliver.alerts_stream", &self.deliver.alerts_stream),
+        ] {
             if name.is_empty() || name.contains(['.', '*', '>', ' ', '/', '\\']) {
                 return Err((key, "must be a name without dots, spaces, slashes and wildcards".to_owned()));
             }
         }
-        if self.ingest.subject_prefix.split('.').any(|t| t.is_empty() || t.contains(['*', '>', ' '])) {
-            return Err(("ingest.subject_prefix", "must be subject tokens without wildcards".to_owned()));
+        for (key, prefix) in [
+            ("ingest.subject_prefix", &self.ingest.subject_prefix),
+            ("deliver.alerts_subject_prefix", &self.deliver.alerts_subject_prefix),
+        ] {
+            if prefix.split('.').any(|token| token.is_empty() || token.contains(['*', '>', ' '])) {
+                return Err((key, "must be subject tokens without wildcards".to_owned()));
+            }
         }
         if self.ingest.batch_max < self.ingest.batch_size {
             return Err(("ingest.batch_max", "must be at least ingest.batch_size".to_owned()));
         }
-        if self.ingest.max_ack_pending < 3 * self.ingest.batch_size as i64 {
+        if self.ingest.max_ack_pending < 3 * self.ingest.batch_max as i64 {
             return Err((
                 "ingest.max_ack_pending",
-                "must be at least three times ingest.batch_size".to_owned(),
+                "must be at least three times ingest.batch_max".to_owned(),
             ));
         }
         if self.deliver.request_timeout_seconds >= self.deliver.lease_seconds {
@@ -224,11 +256,15 @@ impl Config {
                 "must be more than deliver.request_timeout_seconds".to_owned(),
             ));
         }
-        if self.deliver.retry.factor < 1.0 {
-            return Err(("deliver.retry.factor", "must be at least 1".to_owned()));
-        }
-        if !(0.0..=1.0).contains(&self.deliver.retry.jitter) {
-            return Err(("deliver.retry.jitter", "must be from 0 to 1".to_owned()));
+        if let Some((field, problem)) = self.deliver.retry.problem() {
+            let key = match field {
+                "first_delay_ms" => "deliver.retry.first_delay_ms",
+                "max_delay_ms" => "deliver.retry.max_delay_ms",
+                "horizon_seconds" => "deliver.retry.horizon_seconds",
+                "factor" => "deliver.retry.factor",
+                _ => "deliver.retry.jitter",
+            };
+            return Err((key, problem.to_owned()));
         }
         let url = self.database.url.expose_secret();
         if !url.is_empty() && url.parse::<tokio_postgres::Config>().is_err() {
@@ -237,7 +273,23 @@ impl Config {
                 "is not a PostgreSQL URL (postgres://user@host/database)".to_owned(),
             ));
         }
+        let servers = self.nats.url.expose_secret();
+        if !servers.is_empty() && servers.split(',').any(|server| !is_broker_url(server.trim())) {
+            return Err(("nats.url", "is not a NATS URL (nats://host:port, tls://host:port)".to_owned()));
+        }
+        if let Err(error) = EnvFilter::builder().parse(&self.log.filter) {
+            return Err(("log.filter", format!("is no filter of log lines: {error}")));
+        }
         Ok(())
+    }
+
+    fn validate_key(&self) -> Result<(), (&'static str, String)> {
+        let key = self.secrets.key.expose_secret();
+        if key.is_empty() || (key.len() == 64 && key.bytes().all(|digit| digit.is_ascii_hexdigit())) {
+            return Ok(());
+        }
+        let name = if self.secrets.key_file.is_empty() { "secrets.key" } else { "secrets.key_file" };
+        Err((name, "must hold 64 hexadecimal digits".to_owned()))
     }
 
     fn read_key_file(&mut self, tree: &Value) -> Result<(), ConfigError> {
@@ -270,23 +322,38 @@ impl Config {
     }
 }
 
-impl Deliver {
-    /// One deadline over headers and body of a request.
-    pub fn request_timeout(&self) -> Duration {
-        Duration::from_secs(self.request_timeout_seconds)
-    }
-}
-
 impl ConfigError {
     fn new(key: impl Into<String>, problem: impl ToString, origin: &str) -> Self {
         Self { key: key.into(), problem: problem.to_string().replace('\n', " "), origin: origin.to_owned() }
     }
+
+    /// A value that comes from a file comes from the one that was given, under the name by which it was.
+    fn with_file(mut self, file: Option<&Path>) -> Self {
+        let is_file = !self.origin.starts_with("environment") && self.origin != DEFAULTS_NAME;
+        if let Some(path) = file.filter(|_| is_file) {
+            self.origin = path.display().to_string();
+        }
+        self
+    }
+}
+
+/// What is wrong with a file, without the lines that an error shows of it: a password may stand there.
+fn without_excerpt(error: &config::ConfigError) -> String {
+    let text = error.to_string();
+    let lines: Vec<&str> = text.lines().filter(|line| !line.contains('|')).map(str::trim).collect();
+    lines.join(" ")
+}
+
+fn is_broker_url(server: &str) -> bool {
+    async_nats::ServerAddr::from_str(server).is_ok_and(|address| {
+        matches!(address.scheme(), "nats" | "tls" | "ws" | "wss") && !address.host().is_empty()
+    })
 }
 
 fn required<'a>(url: &'a SecretString, key: &str, variable: &str) -> Result<&'a SecretString, ConfigError> {
     if url.expose_secret().is_empty() {
         let problem = format!("is not set: set it in the file given with --config, or {variable}");
-        return Err(ConfigError::new(key, problem, "config/default.toml"));
+        return Err(ConfigError::new(key, problem, DEFAULTS_NAME));
     }
     Ok(url)
 }
@@ -316,7 +383,7 @@ fn refuse_unknown_keys(merged: &Value) -> Result<(), ConfigError> {
     let known = config::Config::builder()
         .add_source(File::from_str(DEFAULTS, FileFormat::Toml))
         .build()
-        .map_err(|error| ConfigError::new("config/default.toml", error, "built in"))?;
+        .map_err(|error| ConfigError::new(DEFAULTS_NAME, error, "built in"))?;
     walk("", merged, &known.cache)
 }
 
@@ -340,7 +407,7 @@ fn origin_of(tree: &Value, key: &str) -> String {
     for part in key.split('.') {
         match &value.kind {
             ValueKind::Table(table) if table.contains_key(part) => value = &table[part],
-            _ => return "config/default.toml".to_owned(),
+            _ => return DEFAULTS_NAME.to_owned(),
         }
     }
     first_origin(value, key)
@@ -356,7 +423,7 @@ fn first_origin(value: &Value, key: &str) -> String {
             || "unknown".to_owned(),
             |(name, value)| first_origin(value, &format!("{key}.{name}")),
         ),
-        (None, _) => "config/default.toml".to_owned(),
+        (None, _) => DEFAULTS_NAME.to_owned(),
     }
 }
 

@@ -24,17 +24,41 @@ pub struct RetryPolicy {
     pub horizon_seconds: u64,
 }
 
+/// 400 days: no wait and no horizon is longer, so that every time computed from them can be stored.
+const LONGEST_MS: u64 = 400 * 86_400_000;
+
 impl RetryPolicy {
     /// This policy with the fields that a destination's own `policy` object names.
     ///
     /// # Errors
-    /// Says which field is unknown or of the wrong type.
-    pub fn overlaid(&self, own: &serde_json::Value) -> Result<Self, serde_json::Error> {
-        let mut merged = serde_json::to_value(self)?;
+    /// Says which field is unknown, of the wrong type or out of bounds.
+    pub fn overlaid(&self, own: &serde_json::Value) -> Result<Self, String> {
+        let mut merged = serde_json::to_value(self).map_err(|error| error.to_string())?;
         if let (Some(fields), Some(own)) = (merged.as_object_mut(), own.as_object()) {
             fields.extend(own.clone());
         }
-        serde_json::from_value(merged)
+        let policy: Self = serde_json::from_value(merged).map_err(|error| error.to_string())?;
+        match policy.problem() {
+            Some((field, problem)) => Err(format!("{field} {problem}")),
+            None => Ok(policy),
+        }
+    }
+
+    /// The first field that is out of bounds, and what it must be.
+    pub fn problem(&self) -> Option<(&'static str, &'static str)> {
+        if !(1..=LONGEST_MS).contains(&self.first_delay_ms) {
+            Some(("first_delay_ms", "must be 1 to 34560000000, which is 400 days"))
+        } else if self.max_delay_ms > LONGEST_MS {
+            Some(("max_delay_ms", "must be at most 34560000000, which is 400 days"))
+        } else if !(1..=LONGEST_MS / 1000).contains(&self.horizon_seconds) {
+            Some(("horizon_seconds", "must be 1 to 34560000, which is 400 days"))
+        } else if !(1.0..=1000.0).contains(&self.factor) {
+            Some(("factor", "must be from 1 to 1000"))
+        } else if !(0.0..=1.0).contains(&self.jitter) {
+            Some(("jitter", "must be from 0 to 1"))
+        } else {
+            None
+        }
     }
 
     /// The wait after attempt `attempt` (1 for the first) failed. `chance` is a random number in 0..1 that lengthens it.
@@ -129,5 +153,17 @@ mod tests {
         let own = serde_json::json!({"horizon_seconds": 5});
         assert_eq!(policy().overlaid(&own).unwrap(), RetryPolicy { horizon_seconds: 5, ..policy() });
         assert!(policy().overlaid(&serde_json::json!({"horizon": 5})).is_err());
+        for (field, value) in [
+            ("jitter", -2.0),
+            ("factor", 0.5),
+            ("first_delay_ms", 1e16),
+            ("horizon_seconds", 1e14),
+            ("max_delay_ms", 1e17),
+        ] {
+            let integer = field.ends_with("_ms") || field.ends_with("_seconds");
+            let value = if integer { (value as u64).into() } else { serde_json::json!(value) };
+            let error = policy().overlaid(&serde_json::json!({ field: value })).unwrap_err();
+            assert!(error.contains(field), "{error}");
+        }
     }
 }

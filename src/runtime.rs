@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -20,8 +21,10 @@ use crate::config::Config;
 use crate::console;
 use crate::db::pool::{Pool, Role as DatabaseRole};
 use crate::db::{migrations, partitions};
+use crate::deliver::attempt::Channels;
 use crate::deliver::egress::EgressGuard;
 use crate::deliver::heartbeat::Heartbeat;
+use crate::deliver::publish::ensure_stream;
 use crate::deliver::secrets::SecretKey;
 use crate::deliver::send::Sender;
 use crate::deliver::worker::Worker;
@@ -161,7 +164,12 @@ pub async fn start(config: &Config, roles: Roles) -> anyhow::Result<Running> {
         api_address = Some(address);
     }
     if roles.has(Role::Deliver) {
-        stages.extend(start_deliver(config, &owed, &metrics, &failed)?);
+        let broker = match &broker {
+            Some(broker) => Some(broker.clone()),
+            None if config.nats.url.expose_secret().is_empty() => None,
+            None => Some(broker::connect_eventually(config).await?),
+        };
+        stages.extend(start_deliver(config, broker, &owed, &metrics, &failed)?);
     }
     if roles.has(Role::Detect) {
         let stage = Stage::new("detect", &failed);
@@ -180,12 +188,16 @@ pub async fn start(config: &Config, roles: Roles) -> anyhow::Result<Running> {
 
 /// The schema must be this program's; partitions of today must be there before anything needs them.
 async fn prepare_schema(config: &Config) -> anyhow::Result<()> {
-    let pool = Pool::new(&config.database, DatabaseRole::Worker, 1)?;
+    // As whoever the URL names: the other roles are made by the first migration.
+    let pool = Pool::new(&config.database, DatabaseRole::Owner, 1)?;
     let client = pool.get().await.context("failed to reach PostgreSQL at database.url")?;
     let pending = migrations::pending(&**client).await?;
     if !pending.is_empty() {
         bail!("the database lacks {}; run `watchbell migrate`", pending.join(", "));
     }
+    drop(client);
+    let pool = Pool::new(&config.database, DatabaseRole::Worker, 1)?;
+    let client = pool.get().await.context("failed to reach PostgreSQL as the worker role")?;
     partitions::ensure_ahead(&**client).await?;
     Ok(())
 }
@@ -244,6 +256,7 @@ async fn start_api(
 /// The heartbeat is a stage of its own, that stops after the worker: it must beat while the last requests end.
 fn start_deliver(
     config: &Config,
+    broker: Option<async_nats::Client>,
     owed: &Arc<Notify>,
     metrics: &Arc<Metrics>,
     failed: &CancellationToken,
@@ -256,8 +269,15 @@ fn start_deliver(
     let heartbeat = Heartbeat::new(pool.clone(), time_to_live, Arc::clone(owed), Arc::clone(metrics));
     let id = heartbeat.id();
     let key = SecretKey::parse(&config.secrets.key).context("secrets.key")?;
-    let sender = Sender::new(EgressGuard::new(settings.egress_allow.clone()))?;
-    let worker = Worker::new(pool, settings, key, sender, id, Arc::clone(metrics));
+    let http = Sender::new(EgressGuard::new(settings.egress_allow.clone()))?;
+    let broker = broker.map(|broker| {
+        let jetstream = async_nats::jetstream::new(broker);
+        let (stream_keeper, stream_settings) = (jetstream.clone(), settings.clone());
+        tokio::spawn(async move { ensure_stream(&stream_keeper, &stream_settings).await });
+        (jetstream, Arc::from(settings.alerts_subject_prefix.as_str()))
+    });
+    let channels = Channels { http, broker };
+    let worker = Worker::new(pool, settings, key, channels, id, Arc::clone(metrics));
     beating.spawn(heartbeat.run(beating.cancel.clone()));
     delivering.spawn(worker.run(Arc::clone(owed), delivering.cancel.clone()));
     Ok([beating, delivering])

@@ -12,8 +12,14 @@ BEGIN
     EXCEPTION WHEN duplicate_object OR unique_violation THEN
       NULL;
     END;
-    IF NOT pg_has_role(current_user, role_name, 'MEMBER') THEN
-      EXECUTE format('GRANT %I TO current_user', role_name);
+    -- From PostgreSQL 16 on, who creates a role may administer it and still not become it: granted always. Two databases
+    -- that are migrated at once may grant at once.
+    IF NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
+      BEGIN
+        EXECUTE format('GRANT %I TO current_user', role_name);
+      EXCEPTION WHEN internal_error OR unique_violation THEN
+        NULL;
+      END;
     END IF;
   END LOOP;
 END
@@ -88,6 +94,9 @@ BEGIN
 END
 $$;
 
+-- Triggers fire without anybody's right to call them; with it, a role could hang them on a table of its own.
+REVOKE ALL ON FUNCTION raise_config_version() FROM PUBLIC;
+
 -- Who is active, until when, on the clock of the database. `epoch` rises at every take-over and fences the former holder.
 CREATE TABLE leases (
   name       text PRIMARY KEY,
@@ -105,6 +114,8 @@ CREATE TABLE workers (
 );
 
 GRANT SELECT ON tenants, config_version TO watchbell_worker;
+-- To lock the row: what is settled was judged with the configuration that is in force.
+GRANT UPDATE (version) ON config_version TO watchbell_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON leases, workers TO watchbell_worker;
 
 ALTER TABLE tenants ENABLE ROW LEVEL SECURITY;

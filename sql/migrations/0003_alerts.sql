@@ -20,7 +20,9 @@ CREATE TABLE rules (
   updated_at       timestamptz NOT NULL DEFAULT now()
 );
 CREATE UNIQUE INDEX ON rules (tenant_id, name) WHERE state <> 'archived';
-CREATE TRIGGER raise_config_version AFTER INSERT OR UPDATE OR DELETE ON rules
+CREATE TRIGGER raise_config_version
+  AFTER INSERT OR DELETE OR UPDATE OF name, metric, device_pattern, condition, severity, cooldown_seconds, destination_ids, state
+  ON rules
   FOR EACH STATEMENT EXECUTE FUNCTION raise_config_version();
 
 -- The rule as it was: an alert keeps the version that fired it.
@@ -66,13 +68,15 @@ END
 $$;
 CREATE TRIGGER keep_rule_version AFTER INSERT OR UPDATE ON rules FOR EACH ROW EXECUTE FUNCTION keep_rule_version();
 
+REVOKE ALL ON FUNCTION number_rule_version(), keep_rule_version() FROM PUBLIC;
+
 -- What must outlive a restart, for a rule and series that is not at rest. Times are the readings' own.
 CREATE TABLE rule_state (
   rule_id       uuid NOT NULL REFERENCES rules,
   series_id     int NOT NULL REFERENCES series,
   tenant_id     int NOT NULL REFERENCES tenants,
   -- The latest breach that fired: cooldown runs from here.
-  last_fired_at timestamptz NOT NULL,
+  last_fired_at timestamptz,
   -- The same for readings that came late: they are older than that.
   late_fired_at timestamptz,
   -- Its breach was old when it was judged, and is not known to be over.
@@ -122,8 +126,11 @@ CREATE INDEX ON alert_events (alert_id);
 GRANT SELECT ON rule_versions TO watchbell_worker;
 GRANT SELECT, UPDATE (state, fault) ON rules TO watchbell_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON rule_state TO watchbell_worker;
-GRANT SELECT, INSERT, UPDATE (state, severity, historical, acknowledged_at, resolved_at) ON alerts TO watchbell_worker;
-GRANT SELECT, INSERT ON alert_events TO watchbell_worker;
+-- Nobody chooses when a thing was recorded, nor in which transaction.
+GRANT SELECT, UPDATE (state, severity, historical, acknowledged_at, resolved_at),
+  INSERT (alert_id, tenant_id, rule_id, rule_version, series_id, severity, breached_at, value, evidence, late, historical)
+  ON alerts TO watchbell_worker;
+GRANT SELECT, INSERT (alert_id, tenant_id, kind, actor, note) ON alert_events TO watchbell_worker;
 GRANT SELECT ON rules, rule_versions, rule_state, alerts, alert_events TO watchbell_api;
 
 ALTER TABLE rules ENABLE ROW LEVEL SECURITY;

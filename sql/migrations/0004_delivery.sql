@@ -14,12 +14,36 @@ CREATE TABLE destinations (
   state          text NOT NULL DEFAULT 'active' CHECK (state IN ('active', 'held', 'parked')),
   state_reason   text,
   held_until     timestamptz,
+  -- Since when it has not been active; and for how long it had not been before that, all times together. Horizons stand
+  -- still meanwhile.
+  held_since     timestamptz,
+  held_seconds   float8 NOT NULL DEFAULT 0,
   archived_at    timestamptz,
   created_at     timestamptz NOT NULL DEFAULT now(),
   UNIQUE (tenant_id, name)
 );
-CREATE TRIGGER raise_config_version AFTER INSERT OR UPDATE OR DELETE ON destinations
+-- Not its state: that changes with the receiver's answers, and whoever needs it looks at it.
+CREATE TRIGGER raise_config_version
+  AFTER INSERT OR DELETE OR UPDATE OF name, kind, settings, secret, policy, archived_at ON destinations
   FOR EACH STATEMENT EXECUTE FUNCTION raise_config_version();
+
+-- For how long a destination was held or parked in all, until now.
+CREATE FUNCTION held_seconds_until_now(d destinations) RETURNS double precision
+LANGUAGE sql STABLE
+AS $$ SELECT d.held_seconds + coalesce(extract(epoch FROM now() - d.held_since), 0)::float8 $$;
+-- Whoever changes the state, a person too.
+CREATE FUNCTION count_held_time() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF NEW.state <> 'active' AND OLD.state = 'active' THEN
+    NEW.held_since := now();
+  ELSIF NEW.state = 'active' AND OLD.state <> 'active' THEN
+    NEW.held_seconds := OLD.held_seconds + coalesce(extract(epoch FROM now() - OLD.held_since), 0);
+    NEW.held_since := NULL;
+  END IF;
+  RETURN NEW;
+END
+$$;
+CREATE TRIGGER count_held_time BEFORE UPDATE ON destinations FOR EACH ROW EXECUTE FUNCTION count_held_time();
 
 -- What to send, never changed. Partitioned by the time in its UUIDv7, as its attempts are, so that both go together.
 CREATE TABLE notifications (
@@ -44,6 +68,9 @@ CREATE TABLE outbox (
   destination_id  uuid NOT NULL REFERENCES destinations,
   next_attempt_at timestamptz NOT NULL DEFAULT now(),
   enqueued_at     timestamptz NOT NULL DEFAULT now(),
+  -- For how long its destination had been held, all times together, when it was enqueued: what came on top since then does
+  -- not count for its horizon.
+  held_before     float8 NOT NULL DEFAULT 0,
   leased_at       timestamptz,
   leased_by       uuid,
   -- Sent only after this one has left the outbox.
@@ -51,7 +78,9 @@ CREATE TABLE outbox (
   tenant_id       int NOT NULL,
   attempts        int NOT NULL DEFAULT 0,
   -- Lower goes first within a destination.
-  lane_class      smallint NOT NULL DEFAULT 0,
+  lane_class      smallint NOT NULL DEFAULT 0 CHECK (lane_class BETWEEN 0 AND 3),
+  -- While a later attempt is in flight: an earlier one was accepted, as its late answer said. Nothing is sent again.
+  accepted        boolean NOT NULL DEFAULT false,
   status          text NOT NULL DEFAULT 'pending' CHECK (status IN ('pending', 'in_flight', 'retrying'))
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
 CREATE INDEX outbox_lane ON outbox (destination_id, lane_class, next_attempt_at);
@@ -121,14 +150,21 @@ CREATE VIEW deliveries WITH (security_invoker = true) AS
   LEFT JOIN LATERAL (
     SELECT a.* FROM delivery_attempts a WHERE a.notification_id = n.notification_id
     ORDER BY a.attempt DESC, a.late DESC LIMIT 1) last ON true
+  -- An acceptance counts for more than a death after it.
   LEFT JOIN LATERAL (
     SELECT a.outcome, a.finished_at FROM delivery_attempts a
     WHERE a.notification_id = n.notification_id AND a.outcome IN ('delivered', 'superseded', 'cancelled', 'dead')
-    ORDER BY a.attempt DESC, a.late DESC LIMIT 1) ended ON true;
+    ORDER BY a.outcome = 'delivered' DESC, a.attempt DESC, a.late DESC LIMIT 1) ended ON true;
 
-GRANT SELECT, UPDATE (state, state_reason, held_until) ON destinations TO watchbell_worker;
-GRANT SELECT, INSERT ON notifications, delivery_attempts TO watchbell_worker;
-GRANT SELECT, INSERT, UPDATE, DELETE ON outbox, dead_letters TO watchbell_worker;
+GRANT SELECT, UPDATE (state, state_reason, held_until, held_since, held_seconds) ON destinations TO watchbell_worker;
+-- Nobody chooses when a thing was recorded, nor in which transaction.
+GRANT SELECT, INSERT (notification_id, tenant_id, alert_id, destination_id, event, body) ON notifications TO watchbell_worker;
+GRANT SELECT, INSERT (notification_id, attempt, late, tenant_id, destination_id, outcome, worker_id, started_at, finished_at,
+  status_code, error, warning, answer, body_sha256, external_id) ON delivery_attempts TO watchbell_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON outbox TO watchbell_worker;
+-- Deleting: a late acceptance undoes a death.
+GRANT SELECT, DELETE, INSERT (notification_id, tenant_id, destination_id, reason, attempts), UPDATE (abandoned_at, reason, attempts)
+  ON dead_letters TO watchbell_worker;
 GRANT SELECT ON deliveries TO watchbell_worker;
 GRANT SELECT ON notifications, outbox, dead_letters, delivery_attempts, deliveries TO watchbell_api;
 GRANT SELECT (destination_id, tenant_id, name, kind, settings, policy, state, state_reason, held_until, archived_at, created_at)
@@ -163,8 +199,9 @@ BEGIN
   IF NOT FOUND THEN
     RETURN (SELECT status FROM deliveries WHERE notification_id = wanted AND tenant_id = current_tenant_id());
   END IF;
-  INSERT INTO outbox (notification_id, tenant_id, destination_id, attempts, lane_class)
+  INSERT INTO outbox (notification_id, tenant_id, destination_id, held_before, attempts, lane_class)
   SELECT n.notification_id, n.tenant_id, n.destination_id,
+         (SELECT held_seconds_until_now(d) FROM destinations d WHERE d.destination_id = n.destination_id),
          coalesce((SELECT max(attempt) FROM delivery_attempts d WHERE d.notification_id = n.notification_id), 0),
          coalesce(array_position(ARRAY['critical', 'error', 'warning', 'info'], a.severity) - 1, 0)
   FROM notifications n LEFT JOIN alerts a USING (alert_id)

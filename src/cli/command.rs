@@ -72,7 +72,7 @@ pub async fn run(line: CommandLine) -> ExitCode {
             ExitCode::from(BAD_CONFIGURATION)
         }
         Err(error) => {
-            eprintln!("watchbell: {error:#}");
+            eprintln!("watchbell: {}", format!("{error:#}").replace('\n', " "));
             ExitCode::FAILURE
         }
     }
@@ -86,12 +86,17 @@ async fn dispatch(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Prove(args) => return prove::run(&args).await,
         command => command,
     };
+<<<<<<< HEAD
     let mut config = Config::load(line.config.as_deref())?;
     if matches!(command, Command::Publish(_)) && config.log.filter == "info" {
         // Its own lines are what there is to see.
         config.log.filter = "warn".to_owned();
     }
     logs::start(&config.log)?;
+=======
+    let config = Config::load(line.config.as_deref())?;
+    logs::start(config.log.format, &config.log.filter)?;
+>>>>>>> main
     match command {
         Command::Serve(args) => serve::run(&config, &args).await,
         Command::Migrate(args) => migrate::run(&config, &args).await,

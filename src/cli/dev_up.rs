@@ -114,7 +114,7 @@ async fn show(servers: &mut Servers, state: &StateDir, file: Option<&Path>) -> a
     );
 
     let config = config(file, postgres.url(), nats.url(), &secrets)?;
-    logs::start(&config.log)?;
+    logs::start(config.log.format, &config.log.filter)?;
     let mut client = pool::connect_owner(&config.database).await?;
     migrations::migrate(&mut client).await?;
     let key = dev_demo::seed(&mut client, &mut secrets, &secrets_path, &format!("http://{}", hub.address()))

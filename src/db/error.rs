@@ -48,11 +48,14 @@ impl DatabaseError {
             .is_some_and(|error| *error.code() == SqlState::CHECK_VIOLATION && error.constraint().is_none())
     }
 
+    /// Whether PostgreSQL refuses what it was given, whichever rule it breaks: the same again tomorrow.
+    pub fn is_refused(&self) -> bool {
+        self.db_error().is_some_and(|error| matches!(&error.code().code()[..2], "22" | "23"))
+    }
+
     /// A row that PostgreSQL refuses for what is in it.
     pub fn is_data_error(&self) -> bool {
-        !self.is_unique_violation()
-            && !self.is_missing_partition()
-            && self.db_error().is_some_and(|error| matches!(&error.code().code()[..2], "22" | "23"))
+        !self.is_unique_violation() && !self.is_missing_partition() && self.is_refused()
     }
 }
 

@@ -38,8 +38,9 @@ pub fn read(status: u16, retry_after: Option<&str>, now: Timestamp) -> Verdict {
 /// `Retry-After` is a number of seconds or an HTTP date (RFC 9110, section 10.2.3). A date that is past asks for nothing.
 fn read_retry_after(text: &str, now: Timestamp) -> Option<Duration> {
     let text = text.trim();
-    if let Ok(seconds) = text.parse::<u32>() {
-        return Some(Duration::from_secs(seconds.into()));
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More than a u32 holds is more than a century: the horizon caps it.
+        return Some(Duration::from_secs(text.parse::<u32>().unwrap_or(u32::MAX).into()));
     }
     let parser = rfc2822::DateTimeParser::new();
     let date = parser.parse_timestamp(text.replace("GMT", "+0000")).ok()?;
@@ -82,7 +83,8 @@ mod tests {
         assert_eq!(asked(" 31536000 "), Some(31_536_000));
         assert_eq!(asked("Thu, 01 Jan 2026 00:02:00 GMT"), Some(120));
         assert_eq!(asked("Wed, 31 Dec 2025 00:00:00 GMT"), None);
-        for nonsense in ["", "-1", "soon", "99999999999999"] {
+        assert_eq!(asked("99999999999999999999999"), Some(u32::MAX.into()));
+        for nonsense in ["", "-1", "soon", "1e3"] {
             assert_eq!(asked(nonsense), None, "{nonsense}");
         }
     }

@@ -1,8 +1,8 @@
 //! The worker's sign of life, and the rescue of those who gave none.
 //!
-//! Invariant: the id that is published belongs to a heartbeat that was renewed in time. A worker rescues others only after
-//! it has itself been alive for a whole time to live without a gap: when the database was away for everybody, everybody
-//! gets the time to come back before anybody is taken for dead.
+//! Invariant: the id that is published is one that nobody took for dead when it was last renewed. A worker rescues others
+//! only after it has itself been alive for a whole time to live without a gap: when the database was away for everybody,
+//! everybody gets the time to come back, under its own id, before anybody is taken for dead.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +24,7 @@ pub struct Heartbeat {
     host: String,
     published: watch::Sender<Option<WorkerId>>,
     alive_since: Option<Instant>,
+    renewed_at: Option<Instant>,
     owed: Arc<Notify>,
     metrics: Arc<Metrics>,
 }
@@ -38,6 +39,7 @@ impl Heartbeat {
             host,
             published: watch::Sender::new(None),
             alive_since: None,
+            renewed_at: None,
             owed,
             metrics,
         }
@@ -69,7 +71,7 @@ impl Heartbeat {
     /// # Errors
     /// If the database is away.
     pub async fn step(&mut self) -> Result<u64, DatabaseError> {
-        let client = self.pool.get().await?;
+        let mut client = self.pool.get().await?;
         let current = *self.published.borrow();
         let renewed = match current {
             Some(id) => heartbeat::renew(&client, id, self.time_to_live).await?.then_some(id),
@@ -81,17 +83,22 @@ impl Heartbeat {
                 let id = WorkerId::new();
                 heartbeat::register(&client, id, &self.host, self.time_to_live).await?;
                 if let Some(former) = current {
-                    tracing::warn!(worker_id = %id, %former, "the heartbeat came too late, going on under a new id");
+                    tracing::warn!(worker_id = %id, %former, "taken for dead by another worker, going on under a new id");
                 }
                 self.published.send_replace(Some(id));
                 self.alive_since = Some(Instant::now());
                 id
             }
         };
+        let now = Instant::now();
+        if self.renewed_at.is_none_or(|at| now.duration_since(at) >= self.time_to_live) {
+            self.alive_since = Some(now);
+        }
+        self.renewed_at = Some(now);
         if self.alive_since.is_none_or(|since| since.elapsed() < self.time_to_live) {
             return Ok(0);
         }
-        let rescued = rescue::rescue(&client, id).await?;
+        let rescued = rescue::rescue(&mut client, id).await?;
         if rescued > 0 {
             tracing::warn!(attempts = rescued, "rescued what a dead worker had in flight");
             self.metrics.deliveries_rescued.inc_by(rescued);

@@ -20,10 +20,14 @@ use crate::outbox::claim::Lane;
 use crate::retry::RetryPolicy;
 
 const CONFIG_VERSION: &str = include_str!("../../sql/queries/deliver/config_version.sql");
+const LOAD_GATES: &str = include_str!("../../sql/queries/deliver/load_gates.sql");
 const LOAD_DESTINATIONS: &str = include_str!("../../sql/queries/deliver/load_destinations.sql");
 
 /// Changes of destinations are looked for this often.
 const REFRESH_EVERY: Duration = Duration::from_secs(1);
+
+/// A lease is at least this much longer than what an attempt may take.
+const LEASE_BEYOND_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A destination as delivery needs it.
 #[derive(Debug)]
@@ -36,6 +40,12 @@ pub struct Known {
     pub secret: Result<Option<SecretString>, SecretError>,
     /// The service's, overlaid with its own.
     pub policy: RetryPolicy,
+    /// The tenant's name.
+    pub tenant: String,
+    /// One deadline over everything that an attempt takes.
+    pub timeout: Duration,
+    /// How long an attempt may hold its row.
+    pub lease: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +78,8 @@ impl Lanes {
         Self { entries: HashMap::new(), order: Vec::new(), next: 0, config_version: None, refreshed_at: None }
     }
 
-    /// Loads the destinations if they changed; looks at most once a second.
+    /// Looks at the states of the destinations, and loads everything of them if something else changed; once a second at
+    /// most.
     ///
     /// # Errors
     /// If the database is away.
@@ -88,14 +99,22 @@ impl Lanes {
             for row in &rows {
                 let id = DestinationId(row.get(0));
                 let in_flight = self.entries.get(&id).map_or(0, |entry| entry.in_flight);
-                entries.insert(
-                    id,
-                    Entry { known: Arc::new(known(row, id, settings, key)), gate: gate(row), in_flight },
-                );
+                let known = Arc::new(known(row, id, settings, key));
+                entries.insert(id, Entry { known, gate: Gate::Open, in_flight });
             }
             self.order = rows.iter().map(|row| DestinationId(row.get(0))).collect();
             self.entries = entries;
             self.config_version = Some(version);
+        }
+        // Few are not active: they are looked at one by one.
+        let mut gates: HashMap<DestinationId, Gate> = client
+            .query(LOAD_GATES, &[])
+            .await?
+            .iter()
+            .map(|row| (DestinationId(row.get(0)), gate(row)))
+            .collect();
+        for (id, entry) in &mut self.entries {
+            entry.gate = gates.remove(id).unwrap_or(Gate::Open);
         }
         self.refreshed_at = Some(Instant::now());
         Ok(())
@@ -108,7 +127,6 @@ impl Lanes {
         }
         self.next = (self.next + 1) % self.order.len();
         let (tail, head) = self.order.split_at(self.next);
-        let lease = Duration::from_secs(settings.lease_seconds);
         let now = Instant::now();
         head.iter()
             .chain(tail)
@@ -120,7 +138,7 @@ impl Lanes {
                     Gate::Held { .. } | Gate::Parked => 0,
                 };
                 let slots = i32::try_from(allowed.saturating_sub(entry.in_flight)).unwrap_or(i32::MAX);
-                (slots > 0).then_some(Lane { destination: *id, slots, lease })
+                (slots > 0).then_some(Lane { destination: *id, slots, lease: entry.known.lease })
             })
             .collect()
     }
@@ -151,6 +169,10 @@ impl Lanes {
 
     fn shut(&mut self, id: DestinationId, gate: Gate) -> bool {
         let Some(entry) = self.entries.get_mut(&id) else { return false };
+        if entry.gate == Gate::Parked {
+            // Only a person takes it out of there.
+            return false;
+        }
         let before = std::mem::replace(&mut entry.gate, gate);
         std::mem::discriminant(&before) != std::mem::discriminant(&gate)
     }
@@ -196,13 +218,18 @@ fn known(
         settings.retry.clone()
     });
     let kind = Kind::from_columns(row.get(2), &row.get(3)).map_err(|error| error.to_string());
-    Known { name: row.get(1), kind, secret, policy }
+    let seconds = match &kind {
+        Ok(Kind::WorkflowEngine { .. }) => settings.workflow_timeout_seconds,
+        _ => settings.request_timeout_seconds,
+    };
+    let timeout = Duration::from_secs(seconds);
+    let lease = Duration::from_secs(settings.lease_seconds).max(timeout + LEASE_BEYOND_TIMEOUT);
+    Known { name: row.get(1), kind, secret, policy, tenant: row.get(6), timeout, lease }
 }
 
 fn gate(row: &tokio_postgres::Row) -> Gate {
-    match (row.get::<_, &str>(6), row.get::<_, f64>(7)) {
-        ("held", seconds) => Gate::Held { until: Instant::now() + Duration::from_secs_f64(seconds) },
-        ("parked", _) => Gate::Parked,
-        _ => Gate::Open,
+    match row.get(1) {
+        "held" => Gate::Held { until: Instant::now() + Duration::from_secs_f64(row.get(2)) },
+        _ => Gate::Parked,
     }
 }

@@ -4,11 +4,14 @@
 //! row is not claimed; and an outcome is kept in memory until the database has it.
 
 pub mod answer;
+pub mod attempt;
 pub mod destinations;
 pub mod egress;
 pub mod heartbeat;
 pub mod lanes;
 pub mod outcome;
+pub mod publish;
+pub mod record;
 pub mod secrets;
 pub mod send;
 pub mod worker;

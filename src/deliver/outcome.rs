@@ -14,10 +14,23 @@ pub struct Context<'a> {
     pub policy: &'a RetryPolicy,
     /// 1 for the first.
     pub attempt: i32,
-    /// Since it was first owed.
+    /// Since it was first owed, without the time for which its destination was held.
     pub owed: Duration,
     /// A random number in 0..1.
     pub chance: f64,
+    /// What an attempt without an answer means for this receiver.
+    pub silence: Silence,
+}
+
+/// What it means that the bytes may have gone out and no answer came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Silence {
+    /// The receiver drops repeats: sending again does no harm.
+    Repeat,
+    /// It does not: whether it arrived is `ambiguous`. Sent again all the same.
+    AmbiguousRepeat,
+    /// It does not, and its owner wants no repeat: a person decides.
+    AmbiguousEnd,
 }
 
 /// Of an answer; `status` is for the reason of death.
@@ -32,7 +45,17 @@ pub fn of_answer(verdict: &Verdict, status: u16, context: Context<'_>) -> Outcom
 
 /// Of no answer.
 pub fn of_error(error: &SendError, context: Context<'_>) -> Outcome {
-    retry(context, None, &error.to_string())
+    let outcome = retry(context, None, &error.to_string());
+    if !error.may_have_arrived() {
+        return outcome;
+    }
+    match (context.silence, outcome) {
+        (Silence::AmbiguousRepeat, Outcome::Retry { after }) => Outcome::Ambiguous { after },
+        (Silence::AmbiguousEnd, _) => {
+            Outcome::Dead { reason: format!("ambiguous: it may have arrived; {error}") }
+        }
+        (_, outcome) => outcome,
+    }
 }
 
 fn retry(context: Context<'_>, not_before: Option<Duration>, last: &str) -> Outcome {
@@ -58,12 +81,42 @@ mod tests {
             jitter: 0.0,
             horizon_seconds: 10,
         };
-        let context =
-            |owed| Context { policy: &policy, attempt: 2, owed: Duration::from_secs(owed), chance: 0.0 };
+        let context = |owed| Context {
+            policy: &policy,
+            attempt: 2,
+            owed: Duration::from_secs(owed),
+            chance: 0.0,
+            silence: Silence::Repeat,
+        };
         let retry = Verdict::Retry { not_before: None };
         assert_eq!(of_answer(&retry, 503, context(3)), Outcome::Retry { after: Duration::from_secs(2) });
         let dead = Outcome::Dead { reason: "not delivered within 10 s; last answer 503".to_owned() };
         assert_eq!(of_answer(&retry, 503, context(10)), dead);
         assert_eq!(of_answer(&Verdict::Delivered, 200, context(11)), Outcome::Delivered);
+    }
+
+    #[test]
+    fn silence_is_ambiguous_where_repeats_do_harm_and_only_if_it_may_have_arrived() {
+        let policy = RetryPolicy {
+            first_delay_ms: 1000,
+            factor: 2.0,
+            max_delay_ms: 8000,
+            jitter: 0.0,
+            horizon_seconds: 10,
+        };
+        let of = |error: &SendError, silence, owed| {
+            let owed = Duration::from_secs(owed);
+            of_error(error, Context { policy: &policy, attempt: 1, owed, chance: 0.0, silence })
+        };
+        let after = Duration::from_secs(1);
+        let timeout = SendError::Timeout(Duration::from_secs(5));
+        let refused = SendError::Connect("refused".to_owned());
+        assert_eq!(of(&timeout, Silence::Repeat, 0), Outcome::Retry { after });
+        assert_eq!(of(&timeout, Silence::AmbiguousRepeat, 0), Outcome::Ambiguous { after });
+        assert!(matches!(of(&timeout, Silence::AmbiguousRepeat, 10), Outcome::Dead { .. }));
+        assert!(matches!(of(&timeout, Silence::AmbiguousEnd, 0), Outcome::Dead { .. }));
+        for silence in [Silence::Repeat, Silence::AmbiguousRepeat, Silence::AmbiguousEnd] {
+            assert_eq!(of(&refused, silence, 0), Outcome::Retry { after });
+        }
     }
 }

@@ -7,12 +7,16 @@ use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{HeaderMap, RETRY_AFTER};
-use reqwest::{Client, Url, redirect};
+use reqwest::{Client, Response, Url, redirect};
+use tokio::time::Instant;
 
 use super::egress::EgressGuard;
 
-/// Bytes of an answer that are read.
-const ANSWER_KEPT: usize = 16 * 1024;
+/// Bytes of an answer that are read, and kept.
+pub const ANSWER_KEPT: usize = 16 * 1024;
+
+/// For a connection, TLS included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A request, ready to be sent.
 #[derive(Debug)]
@@ -24,7 +28,7 @@ pub struct Request {
     /// The exact bytes.
     pub body: Vec<u8>,
     /// For connecting, sending, and the whole answer.
-    pub timeout: Duration,
+    pub deadline: Instant,
 }
 
 /// An answer, as far as it is read.
@@ -44,6 +48,9 @@ pub enum SendError {
     /// The egress guard refused the address: nothing was sent.
     #[error("{0} is not a public address, and deliver.egress_allow does not allow it")]
     Refused(String),
+    /// The lease was all but over before it began: nothing was sent.
+    #[error("it was too late to begin")]
+    TooLate,
     /// No connection: nothing was sent.
     #[error("failed to connect: {0}")]
     Connect(String),
@@ -53,6 +60,16 @@ pub enum SendError {
     /// The connection broke; whether the bytes arrived is not known.
     #[error("no answer: {0}")]
     Broken(String),
+}
+
+impl SendError {
+    /// Whether the receiver may have got it all the same.
+    pub fn may_have_arrived(&self) -> bool {
+        match self {
+            Self::Refused(_) | Self::TooLate | Self::Connect(_) => false,
+            Self::Timeout(_) | Self::Broken(_) => true,
+        }
+    }
 }
 
 /// Sends requests; shared by all destinations.
@@ -74,6 +91,8 @@ impl Sender {
             .retry(reqwest::retry::never())
             .no_proxy()
             .dns_resolver(Arc::new(GuardedResolver(Arc::clone(&guard))))
+            // Shorter than any request's own deadline: past it nothing has been sent, and that is known.
+            .connect_timeout(CONNECT_TIMEOUT)
             .pool_idle_timeout(Duration::from_secs(30))
             .user_agent(concat!("watchbell/", env!("CARGO_PKG_VERSION")))
             .build()?;
@@ -83,7 +102,7 @@ impl Sender {
     /// Sends it.
     ///
     /// # Errors
-    /// If there is no whole answer, or no answer at all.
+    /// If there is no answer; of one that is not whole, what came in time is returned.
     pub async fn send(&self, request: Request) -> Result<Answer, SendError> {
         // Addresses in a URL never reach the resolver.
         let literal = match request.url.host() {
@@ -94,15 +113,15 @@ impl Sender {
         if let Some(address) = literal.filter(|address| !self.guard.permits(*address)) {
             return Err(SendError::Refused(address.to_string()));
         }
-        let timeout = request.timeout;
-        tokio::time::timeout(timeout, self.exchange(request))
-            .await
-            .unwrap_or(Err(SendError::Timeout(timeout)))
-    }
-
-    async fn exchange(&self, request: Request) -> Result<Answer, SendError> {
-        let sent = self.client.post(request.url).headers(request.headers).body(request.body).send().await;
-        let mut response = sent.map_err(|error| {
+        let deadline = request.deadline;
+        let timeout = deadline.saturating_duration_since(Instant::now());
+        if timeout.is_zero() {
+            return Err(SendError::TooLate);
+        }
+        let sending = self.client.post(request.url).headers(request.headers).body(request.body).send();
+        let sent =
+            tokio::time::timeout_at(deadline, sending).await.map_err(|_| SendError::Timeout(timeout))?;
+        let response = sent.map_err(|error| {
             let text = innermost(&error);
             if text.contains("is not a public address") {
                 SendError::Refused(text.split(' ').next().unwrap_or_default().to_owned())
@@ -115,16 +134,21 @@ impl Sender {
         let status = response.status().as_u16();
         let retry_after =
             response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        // The status is the answer: a body that breaks off, or does not end in time, does not make it unsaid.
         let mut body = Vec::new();
-        // The status is the answer: a body that breaks off does not make it unsaid.
-        while let Ok(Some(chunk)) = response.chunk().await {
-            let room = ANSWER_KEPT - body.len();
-            body.extend_from_slice(&chunk[..chunk.len().min(room)]);
-            if body.len() == ANSWER_KEPT {
-                break;
-            }
-        }
+        let _ = tokio::time::timeout_at(deadline, read_beginning(response, &mut body)).await;
         Ok(Answer { status, retry_after, body })
+    }
+}
+
+/// Reads until the answer ends, breaks off, or is as long as is kept; the connection is closed then.
+async fn read_beginning(mut response: Response, body: &mut Vec<u8>) {
+    while let Ok(Some(chunk)) = response.chunk().await {
+        let room = ANSWER_KEPT - body.len();
+        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        if body.len() == ANSWER_KEPT {
+            return;
+        }
     }
 }
 

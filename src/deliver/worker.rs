@@ -2,29 +2,23 @@
 //!
 //! Its unit is [`Worker::step`], so that a test drives it without sleeping; [`Worker::run`] steps it for ever.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
-use ring::rand::{SecureRandom, SystemRandom};
-use sha2::{Digest, Sha256};
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::answer::{self, Verdict};
-use super::destinations::hub;
-use super::lanes::{Known, Lanes};
-use super::outcome::{self, Context};
+use super::attempt::{Channels, Ended, Sign, deliver};
+use super::lanes::Lanes;
 use super::secrets::SecretKey;
-use super::send::{Answer, Request, SendError, Sender};
 use crate::config;
 use crate::db::error::DatabaseError;
 use crate::db::pool::Pool;
-use crate::model::delivery::{Attempt, Completion, Outcome, Record};
-use crate::model::destination::Kind;
-use crate::model::ids::WorkerId;
+use crate::model::delivery::{Attempt, Completion, Outcome};
+use crate::model::ids::{DestinationId, WorkerId};
 use crate::outbox::claim::claim;
 use crate::outbox::complete::complete;
 use crate::telemetry::metrics::{ByOutcome, Metrics};
@@ -47,33 +41,21 @@ pub enum Step {
     Idle,
 }
 
-/// An attempt that ended, with what it says of its destination.
-struct Ended {
-    completion: Completion,
-    sign: Sign,
-    owed: Duration,
-}
-
-/// What an answer says of the destination as a whole.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Sign {
-    Nothing,
-    Well,
-    Hold(String),
-    Park(String),
-}
-
 /// Delivers what is owed.
 pub struct Worker {
     pool: Pool,
     settings: config::Deliver,
     key: Option<SecretKey>,
-    sender: Sender,
+    channels: Channels,
     id: watch::Receiver<Option<WorkerId>>,
     lanes: Lanes,
     requests: JoinSet<Ended>,
+    /// To whom each of them goes: a task that panics can't say.
+    receivers: HashMap<Id, DestinationId>,
     /// Ended and not on the record yet; at most as many as requests may be under way.
     ended: Vec<Ended>,
+    /// The database refused what is in one of them: they are written one by one until it is found.
+    cautious: bool,
     /// The earliest retry that this worker itself has scheduled.
     due: Option<Instant>,
     metrics: Arc<Metrics>,
@@ -85,7 +67,7 @@ impl Worker {
         pool: Pool,
         settings: config::Deliver,
         key: Option<SecretKey>,
-        sender: Sender,
+        channels: Channels,
         id: watch::Receiver<Option<WorkerId>>,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -93,11 +75,13 @@ impl Worker {
             pool,
             settings,
             key,
-            sender,
+            channels,
             id,
             lanes: Lanes::new(),
             requests: JoinSet::new(),
+            receivers: HashMap::new(),
             ended: Vec::new(),
+            cautious: false,
             due: None,
             metrics,
         }
@@ -136,11 +120,26 @@ impl Worker {
     pub async fn step(&mut self) -> Result<Step, DatabaseError> {
         self.collect_ended();
         let result = self.take_turn().await;
-        if result.is_err() {
+        if let Err(error) = &result {
             // What the lanes were told is not in the database.
             self.lanes.distrust();
+            self.suspect(error);
         }
         result
+    }
+
+    /// One outcome that can't be written must not keep the others from the record: it is found and set aside. Its row's
+    /// lease runs out, and the attempt is recorded as unknown.
+    fn suspect(&mut self, error: &DatabaseError) {
+        if !error.is_data_error() || self.ended.is_empty() {
+            return;
+        }
+        if self.cautious {
+            let ended = self.ended.remove(0);
+            let notification_id = ended.completion.notification;
+            tracing::error!(%notification_id, %error, "an outcome can't be written, its attempt will be found as unknown");
+        }
+        self.cautious = true;
     }
 
     async fn take_turn(&mut self) -> Result<Step, DatabaseError> {
@@ -148,12 +147,15 @@ impl Worker {
         self.lanes.refresh(&**client, &self.settings, self.key.as_ref()).await?;
         let id = *self.id.borrow();
         let free = self.settings.concurrency.saturating_sub(self.requests.len());
-        let lanes = if free > 0 { self.lanes.free(&self.settings) } else { Vec::new() };
         let claimed_at = Instant::now();
         let transaction = client.transaction().await?;
-        let completions: Vec<Completion> = self.ended.iter().map(|ended| ended.completion.clone()).collect();
+        let written = if self.cautious { self.ended.len().min(1) } else { self.ended.len() };
+        let completions: Vec<Completion> =
+            self.ended[..written].iter().map(|ended| ended.completion.clone()).collect();
         let late = complete(&transaction, id.unwrap_or_default(), &completions).await?;
-        self.record_signs(&transaction).await?;
+        self.record_signs(&transaction, written).await?;
+        // After the signs: a destination that was held just now is given nothing.
+        let lanes = if free > 0 { self.lanes.free(&self.settings) } else { Vec::new() };
         let attempts = match id {
             Some(id) => claim(&transaction, id, &lanes, free).await?,
             None => Vec::new(),
@@ -163,7 +165,7 @@ impl Worker {
             tracing::warn!(notification_id = %id, "an answer came after the row was taken over, it is kept as late");
         }
         let worked = completions.len() + attempts.len();
-        self.conclude();
+        self.conclude(written);
         for attempt in attempts {
             self.start(attempt, claimed_at);
         }
@@ -175,7 +177,7 @@ impl Worker {
     /// # Errors
     /// If the database is away.
     pub async fn drain(&mut self) -> Result<(), DatabaseError> {
-        while let Some(ended) = self.requests.join_next().await {
+        while let Some(ended) = self.requests.join_next_with_id().await {
             self.note_ended(ended);
         }
         if !self.ended.is_empty() {
@@ -185,54 +187,55 @@ impl Worker {
                 self.ended.iter().map(|ended| ended.completion.clone()).collect();
             let id = *self.id.borrow();
             complete(&transaction, id.unwrap_or_default(), &completions).await?;
-            self.record_signs(&transaction).await?;
+            self.record_signs(&transaction, completions.len()).await?;
             transaction.commit().await?;
-            self.conclude();
+            self.conclude(completions.len());
         }
         Ok(())
     }
 
     fn start(&mut self, attempt: Attempt, claimed_at: Instant) {
-        let lease = Duration::from_secs(self.settings.lease_seconds);
-        let left = lease.saturating_sub(claimed_at.elapsed()).saturating_sub(LEASE_MARGIN);
-        let timeout = self.settings.request_timeout().min(left);
         let Some(known) = self.lanes.start(attempt.destination) else { return };
-        if timeout.is_zero() {
-            // The lease is all but over: whoever takes it next sends it.
-            self.lanes.finish(attempt.destination);
-            return;
-        }
+        // Whatever delays it, it is not under way any more when its lease is over.
+        let deadline = (Instant::now() + known.timeout).min(claimed_at + known.lease - LEASE_MARGIN);
         self.metrics.deliveries_in_flight.inc();
-        self.requests.spawn(deliver(self.sender.clone(), known, attempt, timeout));
+        let destination = attempt.destination;
+        let task = self.requests.spawn(deliver(self.channels.clone(), known, attempt, deadline));
+        self.receivers.insert(task.id(), destination);
     }
 
     fn collect_ended(&mut self) {
-        while let Some(ended) = self.requests.try_join_next() {
+        while let Some(ended) = self.requests.try_join_next_with_id() {
             self.note_ended(ended);
         }
     }
 
     async fn next_ended(&mut self) {
-        if let Some(ended) = self.requests.join_next().await {
+        if let Some(ended) = self.requests.join_next_with_id().await {
             self.note_ended(ended);
         }
     }
 
-    fn note_ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
+    fn note_ended(&mut self, ended: Result<(Id, Ended), JoinError>) {
         self.metrics.deliveries_in_flight.dec();
+        let task = match &ended {
+            Ok((task, _)) => *task,
+            Err(error) => error.id(),
+        };
+        if let Some(destination) = self.receivers.remove(&task) {
+            self.lanes.finish(destination);
+        }
         match ended {
-            Ok(ended) => {
-                self.lanes.finish(ended.completion.destination);
-                self.ended.push(ended);
-            }
+            Ok((_, ended)) => self.ended.push(ended),
             // A panic: its row's lease runs out and the attempt is recorded as unknown.
             Err(error) => tracing::error!(%error, "a request's task failed"),
         }
     }
 
     /// After the commit: counts what is on the record now, and remembers when the next retry is due.
-    fn conclude(&mut self) {
-        for Ended { completion, owed, .. } in self.ended.drain(..) {
+    fn conclude(&mut self, written: usize) {
+        self.cautious &= self.ended.len() > written;
+        for Ended { completion, owed, .. } in self.ended.drain(..written) {
             let outcome = completion.outcome.as_str();
             self.metrics.delivery_attempts.get_or_create(&ByOutcome { outcome }).inc();
             let (notification_id, attempt) = (completion.notification, completion.number);
@@ -264,11 +267,12 @@ impl Worker {
     async fn record_signs(
         &mut self,
         transaction: &deadpool_postgres::Transaction<'_>,
+        written: usize,
     ) -> Result<(), DatabaseError> {
         let hold = Duration::from_secs(self.settings.hold_seconds);
         let (mut ids, mut states, mut reasons, mut seconds) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for ended in &self.ended {
+        for ended in &self.ended[..written] {
             let id = ended.completion.destination;
             let (state, reason, news) = match &ended.sign {
                 Sign::Nothing => continue,
@@ -284,9 +288,11 @@ impl Worker {
                 None => tracing::info!(destination_id = %id, "destination can be used again"),
                 Some(_) => {}
             }
-            // The last sign of a destination counts.
+            // The last sign of a destination counts, but only a person takes it out of `parked`.
             if let Some(place) = ids.iter().position(|known| *known == id.0) {
-                (states[place], reasons[place]) = (state, reason);
+                if states[place] != "parked" {
+                    (states[place], reasons[place]) = (state, reason);
+                }
             } else {
                 ids.push(id.0);
                 states.push(state);
@@ -309,90 +315,5 @@ impl Worker {
                 POLL_EVERY
             }
         }
-    }
-}
-
-/// One attempt, from the claimed row to its outcome.
-async fn deliver(sender: Sender, known: Arc<Known>, attempt: Attempt, timeout: Duration) -> Ended {
-    let started = Instant::now();
-    let started_at = Timestamp::now();
-    let body_sha256 = Sha256::digest(attempt.body.as_bytes()).into();
-    let result = match request(&known, &attempt, timeout) {
-        Ok(request) => sender.send(request).await.map_err(Failure::Send),
-        Err(problem) => Err(Failure::Settings(problem)),
-    };
-    let owed = attempt.age + started.elapsed();
-    let context = Context { policy: &known.policy, attempt: attempt.number, owed, chance: chance() };
-    let mut record = Record {
-        started_at,
-        finished_at: Timestamp::now(),
-        status_code: None,
-        error: None,
-        warning: None,
-        answer: None,
-        body_sha256,
-        external_id: None,
-    };
-    let (outcome, sign) = match result {
-        Ok(answer) => {
-            let verdict = answer::read(answer.status, answer.retry_after.as_deref(), record.finished_at);
-            let outcome = outcome::of_answer(&verdict, answer.status, context);
-            record_answer(&mut record, &known, &verdict, &answer);
-            (outcome, sign(&verdict, answer.status))
-        }
-        Err(Failure::Send(error)) => {
-            record.error = Some(error.to_string());
-            (outcome::of_error(&error, context), Sign::Nothing)
-        }
-        Err(Failure::Settings(problem)) => {
-            record.error = Some(problem.clone());
-            (Outcome::Hold, Sign::Hold(problem))
-        }
-    };
-    let Attempt { notification, tenant, destination, number, .. } = attempt;
-    let completion = Completion { notification, tenant, destination, number, outcome, record };
-    Ended { completion, sign, owed }
-}
-
-enum Failure {
-    Settings(String),
-    Send(SendError),
-}
-
-fn request(known: &Known, attempt: &Attempt, timeout: Duration) -> Result<Request, String> {
-    let kind = known.kind.as_ref().map_err(Clone::clone)?;
-    let secret = known.secret.as_ref().map_err(ToString::to_string)?.as_ref();
-    let (url, headers) = match kind {
-        Kind::Hub { url } => hub::target(url, secret)?,
-    };
-    Ok(Request { url, headers, body: attempt.body.clone().into_bytes(), timeout })
-}
-
-fn record_answer(record: &mut Record, known: &Known, verdict: &Verdict, answer: &Answer) {
-    record.status_code = Some(answer.status);
-    // PostgreSQL's text can't hold NUL, and an answer can hold anything.
-    record.answer = Some(String::from_utf8_lossy(&answer.body).replace('\0', "\u{fffd}"));
-    match (verdict, &known.kind) {
-        (Verdict::Delivered, Ok(Kind::Hub { .. })) => record.warning = hub::warning(answer),
-        (Verdict::Delivered, Err(_)) => {}
-        _ => record.error = Some(format!("answered {}", answer.status)),
-    }
-}
-
-fn sign(verdict: &Verdict, status: u16) -> Sign {
-    match verdict {
-        Verdict::Delivered => Sign::Well,
-        Verdict::Hold => Sign::Hold(format!("it answered {status}")),
-        Verdict::Park => Sign::Park(format!("it answered {status}")),
-        Verdict::Retry { .. } | Verdict::Dead => Sign::Nothing,
-    }
-}
-
-/// A random number in 0..1, for jitter. Without randomness, none is lost: the schedule holds without jitter.
-fn chance() -> f64 {
-    let mut bytes = [0; 4];
-    match SystemRandom::new().fill(&mut bytes) {
-        Ok(()) => f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX),
-        Err(_) => 0.0,
     }
 }

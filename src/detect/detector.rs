@@ -49,6 +49,8 @@ pub struct Detector {
     settings: config::Detect,
     holder: Uuid,
     active: Option<Active>,
+    /// Whether flushes are judged and settled one by one, to find the one that the database refuses.
+    one_by_one: bool,
     owed: Arc<Notify>,
     metrics: Arc<Metrics>,
 }
@@ -66,7 +68,7 @@ struct Active {
 impl Detector {
     /// A detector that stands by. It rings `owed` after each commit that owes somebody a notification.
     pub fn new(pool: Pool, settings: config::Detect, owed: Arc<Notify>, metrics: Arc<Metrics>) -> Self {
-        Self { pool, settings, holder: Uuid::now_v7(), active: None, owed, metrics }
+        Self { pool, settings, holder: Uuid::now_v7(), active: None, one_by_one: false, owed, metrics }
     }
 
     /// Steps until cancelled; then settles what is judged and gives the lease back. `flushed` rings when a batch was
@@ -129,8 +131,8 @@ impl Detector {
         };
         let sweep = active.swept_at.is_none_or(|at| at.elapsed() >= SWEEP_EVERY);
         let floor = if sweep { 0 } else { active.floor };
-        let flushes =
-            owed::take(&**client, floor, &active.judged.flushes, self.settings.readings_per_step).await?;
+        let limit = if self.one_by_one { 1 } else { self.settings.readings_per_step };
+        let flushes = owed::take(&**client, floor, &active.judged.flushes, limit).await?;
         if sweep {
             active.swept_at = Some(Instant::now());
         }
@@ -150,7 +152,7 @@ impl Detector {
         self.metrics.readings_judged.inc_by(worked as u64);
         let due = active.settled_at.elapsed() >= Duration::from_millis(self.settings.commit_interval_ms);
         let full = active.judged.readings >= self.settings.readings_per_step;
-        if !active.judged.is_empty() && (due || full || active.judged.is_urgent()) {
+        if !active.judged.is_empty() && (due || full || self.one_by_one || active.judged.is_urgent()) {
             self.settle(&mut client).await?;
         } else if active.renewed_at.elapsed() >= SWEEP_EVERY {
             if active.lease.renew(&**client).await? {
@@ -166,7 +168,11 @@ impl Detector {
     async fn settle(&mut self, client: &mut deadpool_postgres::Object) -> Result<(), DatabaseError> {
         let Some(active) = &mut self.active else { return Ok(()) };
         let judged = std::mem::take(&mut active.judged);
-        match settle(client, &active.lease, active.memory.config_version, &judged).await? {
+        let settled = match settle(client, &active.lease, active.memory.config_version, &judged).await {
+            Err(error) if error.is_refused() => return self.isolate(client, &judged.flushes, error).await,
+            settled => settled?,
+        };
+        match settled {
             Settled::Committed { alerts, unrouted } => {
                 active.settled_at = Instant::now();
                 active.renewed_at = active.settled_at;
@@ -190,6 +196,29 @@ impl Detector {
                 *active = Active::new(active.lease, memory);
             }
         }
+        Ok(())
+    }
+
+    /// PostgreSQL refuses something that a flush led to: the flush is looked for, and set aside, or all others would wait
+    /// behind it for ever.
+    async fn isolate(
+        &mut self,
+        client: &deadpool_postgres::Object,
+        flushes: &[i64],
+        error: DatabaseError,
+    ) -> Result<(), DatabaseError> {
+        match flushes {
+            [] => return Err(error),
+            [flush] => {
+                owed::quarantine(&***client, *flush, &error.to_string()).await?;
+                self.one_by_one = false;
+            }
+            _ => {
+                tracing::warn!(%error, "judging the owed flushes one by one, to find the one that is refused");
+                self.one_by_one = true;
+            }
+        }
+        self.retire_memory();
         Ok(())
     }
 

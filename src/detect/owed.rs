@@ -36,10 +36,19 @@ pub async fn take(
         match unpack(row.get(1)) {
             Ok(readings) => flushes.push(OwedFlush { id, readings }),
             Err(error) => {
-                tracing::error!(flush_id = id, %error, "flush can't be judged, it is put into quarantine");
-                client.execute(QUARANTINE, &[&id, &error.to_string()]).await?;
+                quarantine(client, id, &error.to_string()).await?;
             }
         }
     }
     Ok(flushes)
+}
+
+/// Sets a flush aside that can't be judged: it is kept, with the reason, and is owed no more.
+///
+/// # Errors
+/// If the database is away.
+pub async fn quarantine(client: &impl GenericClient, flush: i64, reason: &str) -> Result<(), DatabaseError> {
+    tracing::error!(flush_id = flush, reason, "flush can't be judged, it is put into quarantine");
+    client.execute(QUARANTINE, &[&flush, &reason]).await?;
+    Ok(())
 }

@@ -12,8 +12,20 @@ use crate::config::Config;
 /// # Errors
 /// If the URL can't be used, or no server answers.
 pub async fn connect(config: &Config) -> anyhow::Result<Client> {
+    connect_with(config, ConnectOptions::new()).await
+}
+
+/// The same, for those who can do without the broker for now: it connects as soon as a server answers.
+///
+/// # Errors
+/// If the URL can't be used.
+pub async fn connect_eventually(config: &Config) -> anyhow::Result<Client> {
+    connect_with(config, ConnectOptions::new().retry_on_initial_connect()).await
+}
+
+async fn connect_with(config: &Config, options: ConnectOptions) -> anyhow::Result<Client> {
     let url = config.require_nats()?.expose_secret();
-    let mut options = ConnectOptions::new().name("watchbell").event_callback(|event| async move {
+    let mut options = options.name("watchbell").event_callback(|event| async move {
         tracing::info!(%event, "broker connection");
     });
     if !config.nats.credentials_file.is_empty() {
@@ -27,12 +39,23 @@ pub async fn connect(config: &Config) -> anyhow::Result<Client> {
     } else if let Some(token) = first.as_ref().map(Url::username).filter(|token| !token.is_empty()) {
         options = options.token(decoded(token));
     }
-    let servers: Vec<&str> = url.split(',').map(str::trim).collect();
+    let servers: Vec<String> = url.split(',').map(|server| without_credentials(server.trim())).collect();
     // The broker's own error may repeat the URL, and so a password: only its kind is shown.
     options
         .connect(servers)
         .await
         .map_err(|error| anyhow::anyhow!("failed to connect to the broker at nats.url: {}", error.kind()))
+}
+
+/// The client has them by its options; a URL that it holds it also logs.
+fn without_credentials(server: &str) -> String {
+    match server.rsplit_once('@') {
+        Some((before, host)) => {
+            let scheme = before.split_once("://").map_or("", |(scheme, _)| scheme);
+            if scheme.is_empty() { host.to_owned() } else { format!("{scheme}://{host}") }
+        }
+        None => server.to_owned(),
+    }
 }
 
 /// What stands in a URL is percent-encoded.

@@ -1,7 +1,7 @@
 //! The batch that grows while the one before it is being stored.
 //!
 //! Invariant: the lock is held only to move values in and to swap the whole batch out, never across I/O. A message's
-//! readings are in one batch, together with its acknowledgement. It holds at most `batch_max` readings and one push.
+//! readings are in one batch, together with its acknowledgement. It holds at most `batch_max` readings and rejects, and one push.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -33,6 +33,11 @@ impl Batch {
         self.ackers.is_empty()
     }
 
+    /// What takes memory and work: readings, and rejects like them.
+    fn len(&self) -> usize {
+        self.readings.len() + self.rejects.len()
+    }
+
     fn absorb(&mut self, other: Self) {
         self.readings.extend(other.readings);
         self.rejects.extend(other.rejects);
@@ -59,7 +64,7 @@ struct Growing {
 }
 
 impl Buffer {
-    /// An empty buffer. A batch is ready when it has `batch_size` readings or its first message is `batch_interval` old.
+    /// An empty buffer. A batch is ready when it has `batch_size` readings and rejects, or its first message is `batch_interval` old.
     pub fn new(batch_size: usize, batch_interval: Duration, batch_max: usize) -> Self {
         Self {
             growing: Mutex::default(),
@@ -78,7 +83,7 @@ impl Buffer {
             let room = self.room.notified();
             {
                 let mut growing = self.lock();
-                if growing.batch.readings.len() < self.batch_max {
+                if growing.batch.len() < self.batch_max {
                     growing.batch.absorb(part);
                     break;
                 }
@@ -96,8 +101,7 @@ impl Buffer {
                 let mut growing = self.lock();
                 let batch = &growing.batch;
                 let due = batch.since.map(|since| since + self.batch_interval);
-                let ready =
-                    batch.readings.len() >= self.batch_size || due.is_some_and(|due| due <= Instant::now());
+                let ready = batch.len() >= self.batch_size || due.is_some_and(|due| due <= Instant::now());
                 if !batch.is_empty() && (ready || growing.closed) {
                     let taken = std::mem::take(&mut growing.batch);
                     drop(growing);

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::buffer::{Batch, Buffer};
-use super::decode::decode;
+use super::decode::{as_sent, decode};
 use super::flusher::give_back;
 use super::reject::{Reason, Refusal, Reject};
 use super::resolve::Resolver;
@@ -35,6 +35,8 @@ const PULL_BYTES: usize = 8 * 1024 * 1024;
 const PULL_EXPIRES: Duration = Duration::from_secs(2);
 /// After a failed pull, or while the database does not answer.
 const PAUSE: Duration = Duration::from_millis(250);
+/// When we stop and the broker has sent nothing for this long, nothing is on its way.
+const QUIET: Duration = Duration::from_millis(100);
 /// Rejects kept of one message; the others are only counted.
 const REJECTS_KEPT: usize = 20;
 
@@ -64,35 +66,41 @@ struct Incoming {
 }
 
 impl Consumer {
-    /// Runs until cancelled, then closes the buffer.
+    /// Runs until cancelled and nothing is on its way any more, then closes the buffer.
     pub async fn run(mut self, cancel: CancellationToken) {
-        let buffer = Arc::clone(&self.buffer);
-        tokio::select! {
-            () = cancel.cancelled() => {}
-            () = self.pull_for_ever() => {}
-        }
-        // What was pulled and is not in the buffer is redelivered when its ack_wait is over.
-        buffer.close();
-    }
-
-    async fn pull_for_ever(&mut self) {
-        loop {
-            // The sender lives in the flusher; when it is gone the process is stopping.
-            if self.gate.wait_for(|open| *open).await.is_err() {
-                return;
+        while !cancel.is_cancelled() {
+            let open = tokio::select! {
+                // The sender lives in the flusher; when it is gone the process is stopping.
+                open = self.gate.wait_for(|open| *open) => open.is_ok(),
+                () = cancel.cancelled() => false,
+            };
+            if !open {
+                break;
             }
-            if let Err(error) = self.pull().await {
+            if let Err(error) = self.pull(&cancel).await {
                 tracing::warn!(%error, "failed to pull from the stream, trying again");
                 tokio::time::sleep(PAUSE).await;
             }
         }
+        self.buffer.close();
     }
 
-    async fn pull(&mut self) -> Result<(), async_nats::Error> {
+    /// One pull, until it is used up or found nothing more. Once cancelled, what is on its way is still taken: nobody else
+    /// would get it before its `ack_wait` is over.
+    async fn pull(&self, cancel: &CancellationToken) -> Result<(), async_nats::Error> {
         let pull =
             self.consumer.batch().max_messages(PULL_MESSAGES).max_bytes(PULL_BYTES).expires(PULL_EXPIRES);
         let mut chunks = pull.messages().await?.ready_chunks(PULL_MESSAGES);
-        while let Some(chunk) = chunks.next().await {
+        loop {
+            let chunk = if cancel.is_cancelled() {
+                tokio::time::timeout(QUIET, chunks.next()).await.unwrap_or_default()
+            } else {
+                tokio::select! {
+                    chunk = chunks.next() => chunk,
+                    () = cancel.cancelled() => continue,
+                }
+            };
+            let Some(chunk) = chunk else { return Ok(()) };
             let mut messages = Vec::with_capacity(chunk.len());
             let mut failed = None;
             for message in chunk {
@@ -108,7 +116,6 @@ impl Consumer {
                 return Err(error);
             }
         }
-        Ok(())
     }
 
     async fn handle(&self, messages: Vec<Message>) {
@@ -191,23 +198,26 @@ impl Consumer {
         named: &mut Vec<(TenantId, NamedReading<'a>)>,
         rejects: &mut Vec<Reject>,
     ) {
-        let mut refused = 0;
-        for (index, element) in decode(&one.message.payload).into_iter().enumerate() {
+        let payload = &one.message.payload;
+        let mut refused = Vec::new();
+        for (index, element) in decode(payload).into_iter().enumerate() {
             let fallback = UnixMicros(one.stored_at.0 + index as i64);
-            let checked = element.map_err(|(refusal, bytes)| (refusal, bytes.to_vec())).and_then(|raw| {
-                let as_sent = |refusal| (refusal, serde_json::to_vec(&raw).unwrap_or_default());
-                validate(&raw, fallback, window).map_err(as_sent)
-            });
-            match checked {
+            match element.and_then(|raw| validate(&raw, fallback, window)) {
                 Ok(reading) => named.push((tenant, reading)),
-                Err((refusal, bytes)) => {
+                Err(refusal) => {
                     self.count_rejects(refusal.reason, 1);
-                    refused += 1;
-                    if refused <= REJECTS_KEPT {
-                        rejects.push(refusal.of(Some(tenant), &one.message.subject, &bytes));
+                    if refused.len() < REJECTS_KEPT {
+                        refused.push((index, refusal));
                     }
                 }
             }
+        }
+        if !refused.is_empty() {
+            let sent = as_sent(payload);
+            rejects.extend(refused.into_iter().map(|(index, refusal)| {
+                let sent = sent.get(index).copied().unwrap_or(payload);
+                refusal.of(Some(tenant), &one.message.subject, sent)
+            }));
         }
     }
 

@@ -2,13 +2,13 @@
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::reject::{Reason, Refusal};
 
 /// A reading as it was sent: `{"device", "metric", "value", "ts"?, "unit"?}`. Other fields are ignored.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Deserialize)]
 pub struct RawReading<'a> {
     /// The name that the sensor gives itself.
     #[serde(borrow)]
@@ -26,14 +26,10 @@ pub struct RawReading<'a> {
     pub unit: Option<String>,
 }
 
-/// One element of a message: a raw reading, or why it is none with the bytes it was made of.
-pub type Element<'a> = Result<RawReading<'a>, (Refusal, &'a [u8])>;
-
 /// The elements of a message: one for an object, one an element for an array, one refusal for what is not JSON.
-pub fn decode(payload: &[u8]) -> Vec<Element<'_>> {
-    let is_array = payload.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
-    if !is_array {
-        return vec![serde_json::from_slice(payload).map_err(|error| (refusal(&error), payload))];
+pub fn decode(payload: &[u8]) -> Vec<Result<RawReading<'_>, Refusal>> {
+    if !is_array(payload) {
+        return vec![serde_json::from_slice(payload).map_err(|error| refusal(&error))];
     }
     if let Ok(readings) = serde_json::from_slice::<Vec<RawReading<'_>>>(payload) {
         return readings.into_iter().map(Ok).collect();
@@ -41,13 +37,24 @@ pub fn decode(payload: &[u8]) -> Vec<Element<'_>> {
     match serde_json::from_slice::<Vec<&RawValue>>(payload) {
         Ok(elements) => elements
             .into_iter()
-            .map(|element| {
-                serde_json::from_str(element.get())
-                    .map_err(|error| (refusal(&error), element.get().as_bytes()))
-            })
+            .map(|element| serde_json::from_str(element.get()).map_err(|error| refusal(&error)))
             .collect(),
-        Err(error) => vec![Err((refusal(&error), payload))],
+        Err(error) => vec![Err(refusal(&error))],
     }
+}
+
+/// The bytes that each element of [`decode`] was made of.
+pub fn as_sent(payload: &[u8]) -> Vec<&[u8]> {
+    if is_array(payload)
+        && let Ok(elements) = serde_json::from_slice::<Vec<&RawValue>>(payload)
+    {
+        return elements.into_iter().map(|element| element.get().as_bytes()).collect();
+    }
+    vec![payload]
+}
+
+fn is_array(payload: &[u8]) -> bool {
+    payload.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[')
 }
 
 fn refusal(error: &serde_json::Error) -> Refusal {
@@ -69,7 +76,7 @@ mod tests {
     fn reasons(payload: &str) -> Vec<Result<String, Reason>> {
         decode(payload.as_bytes())
             .into_iter()
-            .map(|element| element.map(|r| r.device.into_owned()).map_err(|(refusal, _)| refusal.reason))
+            .map(|element| element.map(|r| r.device.into_owned()).map_err(|refusal| refusal.reason))
             .collect()
     }
 

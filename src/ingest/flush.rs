@@ -41,8 +41,21 @@ pub struct Flushed {
     pub stored: usize,
     /// Readings that were there before, with the same value.
     pub repeated: usize,
-    /// Readings for which another value was there, or that the database refused: kept with the rejects.
+    /// Readings for which another value was there: kept with the rejects.
+    pub conflicting: usize,
+    /// Readings that the database refused: kept with the rejects.
     pub refused: usize,
+}
+
+impl Flushed {
+    fn and(self, other: Self) -> Self {
+        Self {
+            stored: self.stored + other.stored,
+            repeated: self.repeated + other.repeated,
+            conflicting: self.conflicting + other.conflicting,
+            refused: self.refused + other.refused,
+        }
+    }
 }
 
 /// Writes batches; remembers for which days there are partitions.
@@ -50,6 +63,22 @@ pub struct Flushed {
 pub struct Flush {
     pool: Pool,
     days: BTreeSet<Date>,
+}
+
+/// Readings, each `(series, ts)` once, in that order; and those of the batch whose key came before, in the same order.
+#[derive(Clone, Copy)]
+struct Sorted<'a> {
+    first: &'a [Reading],
+    again: &'a [Reading],
+}
+
+impl Sorted<'_> {
+    fn halves(&self) -> [Self; 2] {
+        let (left, right) = self.first.split_at(self.first.len() / 2);
+        let at = self.again.partition_point(|reading| key(reading) < key(&right[0]));
+        let (left_again, right_again) = self.again.split_at(at);
+        [Self { first: left, again: left_again }, Self { first: right, again: right_again }]
+    }
 }
 
 /// A reading that is not stored, and why.
@@ -86,68 +115,59 @@ impl Flush {
     ) -> Result<Flushed, DatabaseError> {
         let mut sorted = readings.to_vec();
         // Stable: of two readings with one key the one that came first stays first.
-        sorted.sort_by_key(|reading| (reading.series, reading.ts));
-        let mut refused = Vec::new();
-        let repeated = drop_repeats(&mut sorted, &mut refused);
+        sorted.sort_by_key(key);
+        let mut again = Vec::new();
+        sorted.dedup_by(|later, first| {
+            let same = key(later) == key(first);
+            if same {
+                again.push(*later);
+            }
+            same
+        });
         let start = Instant::now();
         let mut client = self.pool.get().await?;
         observe(metrics, Phase::connection, start);
         self.ensure_days(&client, &sorted).await?;
-        let mut flushed =
-            self.store_whole(&mut client, &sorted, rejects, &mut refused, may_repeat, metrics).await?;
-        flushed.repeated += repeated;
-        flushed.refused += refused.len();
-        Ok(flushed)
+        let sorted = Sorted { first: &sorted, again: &again };
+        self.store_whole(&mut client, sorted, rejects, may_repeat, metrics).await
     }
 
     async fn store_whole(
         &mut self,
         client: &mut Object,
-        sorted: &[Reading],
+        sorted: Sorted<'_>,
         rejects: &[Reject],
-        refused: &mut Vec<Refused>,
         may_repeat: bool,
         metrics: &Metrics,
     ) -> Result<Flushed, DatabaseError> {
-        let copy = !may_repeat && sorted.len() >= COPY_FROM_ROWS;
-        let first = write(client, sorted, rejects, refused, copy, metrics).await;
+        let copy = !may_repeat && sorted.first.len() >= COPY_FROM_ROWS;
+        let first = write(client, sorted, rejects, None, copy, metrics).await;
         match first {
             Err(error) if error.is_unique_violation() => {
-                write(client, sorted, rejects, refused, false, metrics).await
+                write(client, sorted, rejects, None, false, metrics).await
             }
             Err(error) if error.is_missing_partition() => {
                 // Dropped behind our back: what we remember of them is worth nothing.
                 self.days.clear();
-                self.ensure_days(client, sorted).await?;
-                write(client, sorted, rejects, refused, false, metrics).await
+                self.ensure_days(client, sorted.first).await?;
+                write(client, sorted, rejects, None, false, metrics).await
             }
             Err(error) if error.is_data_error() => {
                 // Some row is not to be stored: halve until it stands alone, refuse it, store the others.
-                match sorted {
+                match sorted.first {
                     [] => Err(error),
                     [reading] => {
-                        let detail = error.to_string();
-                        refused.push(Refused {
-                            reading: *reading,
-                            reason: Reason::RefusedByDatabase,
-                            detail,
-                        });
-                        write(client, &[], rejects, refused, false, metrics).await
+                        let (reason, detail) = (Reason::RefusedByDatabase, error.to_string());
+                        let refused = Refused { reading: *reading, reason, detail };
+                        let without = Sorted { first: &[], ..sorted };
+                        let flushed = write(client, without, rejects, Some(refused), false, metrics).await?;
+                        Ok(flushed.and(Flushed { refused: 1, ..Flushed::default() }))
                     }
                     _ => {
-                        let (left, right) = sorted.split_at(sorted.len() / 2);
-                        let mut refused_left = Vec::new();
-                        let left =
-                            Box::pin(self.store_whole(client, left, &[], &mut refused_left, true, metrics))
-                                .await?;
-                        let right =
-                            Box::pin(self.store_whole(client, right, rejects, refused, true, metrics))
-                                .await?;
-                        Ok(Flushed {
-                            stored: left.stored + right.stored,
-                            repeated: left.repeated + right.repeated,
-                            refused: left.refused + right.refused + refused_left.len(),
-                        })
+                        let [left, right] = sorted.halves();
+                        let left = Box::pin(self.store_whole(client, left, &[], true, metrics)).await?;
+                        let right = Box::pin(self.store_whole(client, right, rejects, true, metrics)).await?;
+                        Ok(left.and(right))
                     }
                 }
             }
@@ -166,33 +186,41 @@ impl Flush {
     }
 }
 
-/// The transaction. What it finds to be conflicting is added to `refused`, once it is committed.
+/// The transaction. What it finds to be conflicting is kept with `refused`.
 async fn write(
     client: &mut Object,
-    sorted: &[Reading],
+    sorted: Sorted<'_>,
     rejects: &[Reject],
-    refused: &mut Vec<Refused>,
+    refused: Option<Refused>,
     copy: bool,
     metrics: &Metrics,
 ) -> Result<Flushed, DatabaseError> {
     let start = Instant::now();
     let transaction = client.transaction().await?;
-    let mut conflicting = Vec::new();
-    let mut repeated = 0;
     let stored = if copy {
         let mut sink = pin!(transaction.copy_in(COPY_READINGS).await?);
-        sink.send(copy::encode(sorted)).await?;
+        sink.send(copy::encode(sorted.first)).await?;
         sink.finish().await?;
-        sorted.to_vec()
-    } else if sorted.is_empty() {
+        sorted.first.to_vec()
+    } else if sorted.first.is_empty() {
         Vec::new()
     } else {
-        let stored = insert(&transaction, sorted).await?;
-        if stored.len() < sorted.len() {
-            repeated = compare_with_stored(&transaction, sorted, &stored, &mut conflicting).await?;
-        }
-        stored
+        insert(&transaction, sorted.first).await?
     };
+    let mut not_stored = Vec::new();
+    if stored.len() < sorted.first.len() {
+        let new: BTreeSet<_> = stored.iter().map(key).collect();
+        not_stored.extend(sorted.first.iter().filter(|reading| !new.contains(&key(reading))));
+    }
+    not_stored.extend(sorted.again);
+    let mut refused = Vec::from_iter(refused);
+    let mut flushed = Flushed { stored: stored.len(), ..Flushed::default() };
+    if !not_stored.is_empty() {
+        let conflicting = conflicts(&transaction, &not_stored).await?;
+        flushed.conflicting = conflicting.len();
+        flushed.repeated = not_stored.len() - conflicting.len();
+        refused.extend(conflicting);
+    }
     if !stored.is_empty() {
         let statement = transaction.prepare_cached(INSERT_FLUSH).await?;
         transaction.execute(&statement, &[&(stored.len() as i32), &pack(&stored)]).await?;
@@ -200,15 +228,14 @@ async fn write(
     if !rejects.is_empty() {
         insert_rejects(&transaction, rejects).await?;
     }
-    if !refused.is_empty() || !conflicting.is_empty() {
-        insert_refused(&transaction, refused.iter().chain(&conflicting)).await?;
+    if !refused.is_empty() {
+        insert_refused(&transaction, &refused).await?;
     }
     observe(metrics, Phase::write, start);
     let start = Instant::now();
     transaction.commit().await?;
     observe(metrics, Phase::commit, start);
-    refused.extend(conflicting);
-    Ok(Flushed { stored: stored.len(), repeated, refused: 0 })
+    Ok(flushed)
 }
 
 async fn insert(
@@ -219,52 +246,29 @@ async fn insert(
     let statement = transaction.prepare_cached(INSERT_READINGS).await?;
     let rows = transaction.query(&statement, &[&series, &times, &values]).await?;
     let mut stored: Vec<Reading> = rows.iter().map(reading).collect();
-    stored.sort_by_key(|reading| (reading.series, reading.ts));
+    stored.sort_by_key(key);
     Ok(stored)
 }
 
-/// Counts the readings that were there before with the same value; pushes those with another one.
-async fn compare_with_stored(
+/// Those readings for which another value is stored. The first that was stored wins, not the first of the batch.
+async fn conflicts(
     transaction: &deadpool_postgres::Transaction<'_>,
-    sorted: &[Reading],
-    stored: &[Reading],
-    conflicting: &mut Vec<Refused>,
-) -> Result<usize, DatabaseError> {
-    let new: BTreeSet<_> = stored.iter().map(|reading| (reading.series, reading.ts)).collect();
-    let old: Vec<Reading> =
-        sorted.iter().filter(|reading| !new.contains(&(reading.series, reading.ts))).copied().collect();
-    let (series, times, _) = columns(&old);
+    not_stored: &[Reading],
+) -> Result<Vec<Refused>, DatabaseError> {
+    let (series, times, _) = columns(not_stored);
     let statement = transaction.prepare_cached(STORED_VALUES).await?;
     let rows = transaction.query(&statement, &[&series, &times]).await?;
     let there: HashMap<_, _> =
-        rows.iter().map(reading).map(|reading| ((reading.series, reading.ts), reading.value)).collect();
-    let mut repeated = 0;
-    for reading in old {
-        match there.get(&(reading.series, reading.ts)) {
-            Some(value) if *value != reading.value => conflicting.push(conflict(reading, *value)),
-            _ => repeated += 1,
-        }
-    }
-    Ok(repeated)
-}
-
-/// Keeps the first of several readings with one key; returns how many equal ones it dropped.
-fn drop_repeats(sorted: &mut Vec<Reading>, refused: &mut Vec<Refused>) -> usize {
-    let mut repeated = 0;
-    sorted.dedup_by(|later, first| {
-        let same_key = (later.series, later.ts) == (first.series, first.ts);
-        if same_key && later.value == first.value {
-            repeated += 1;
-        } else if same_key {
-            refused.push(conflict(*later, first.value));
-        }
-        same_key
-    });
-    repeated
-}
-
-fn conflict(reading: Reading, stored: f64) -> Refused {
-    Refused { reading, reason: Reason::ConflictingValue, detail: format!("stored before: {stored}") }
+        rows.iter().map(reading).map(|reading| (key(&reading), reading.value)).collect();
+    let conflict = |reading: &Reading| {
+        let detail = match there.get(&key(reading)) {
+            Some(value) if *value == reading.value => return None,
+            Some(value) => format!("stored before: {value}"),
+            None => "refused before: another value".to_owned(),
+        };
+        Some(Refused { reading: *reading, reason: Reason::ConflictingValue, detail })
+    };
+    Ok(not_stored.iter().filter_map(conflict).collect())
 }
 
 async fn insert_rejects(
@@ -283,11 +287,11 @@ async fn insert_rejects(
 
 async fn insert_refused(
     transaction: &deadpool_postgres::Transaction<'_>,
-    refused: impl Iterator<Item = &Refused> + Clone,
+    refused: &[Refused],
 ) -> Result<(), DatabaseError> {
-    let readings: Vec<_> = refused.clone().map(|refused| refused.reading).collect();
-    let reasons: Vec<_> = refused.clone().map(|refused| refused.reason.as_str()).collect();
-    let details: Vec<_> = refused.map(|refused| refused.detail.as_str()).collect();
+    let readings: Vec<_> = refused.iter().map(|refused| refused.reading).collect();
+    let reasons: Vec<_> = refused.iter().map(|refused| refused.reason.as_str()).collect();
+    let details: Vec<_> = refused.iter().map(|refused| refused.detail.as_str()).collect();
     let (series, times, values) = columns(&readings);
     let statement = transaction.prepare_cached(INSERT_REFUSED).await?;
     transaction.execute(&statement, &[&series, &times, &values, &reasons, &details]).await?;
@@ -304,6 +308,10 @@ fn columns(readings: &[Reading]) -> (Vec<i32>, Vec<Timestamp>, Vec<f64>) {
 fn reading(row: &tokio_postgres::Row) -> Reading {
     let ts: Timestamp = row.get(1);
     Reading { series: SeriesId(row.get(0)), ts: UnixMicros::from(ts), value: row.get(2) }
+}
+
+fn key(reading: &Reading) -> (SeriesId, UnixMicros) {
+    (reading.series, reading.ts)
 }
 
 fn day(ts: UnixMicros) -> Date {

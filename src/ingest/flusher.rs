@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::buffer::{Batch, Buffer};
 use super::flush::{Flush, Flushed};
 use super::housekeeping::Seen;
+use super::reject::Reason;
 use crate::db::error::DatabaseError;
 use crate::telemetry::metrics::{ByPhase, ByReason, Metrics, Phase};
 
@@ -102,9 +103,13 @@ impl Flusher {
         self.seen.note(batch.readings.iter().map(|reading| reading.series));
         self.metrics.readings_stored.inc_by(flushed.stored as u64);
         self.metrics.readings_repeated.inc_by(flushed.repeated as u64);
-        if flushed.refused > 0 {
-            let reason = ByReason { reason: "conflicting_value" };
-            self.metrics.readings_rejected.get_or_create(&reason).inc_by(flushed.refused as u64);
+        for (reason, count) in
+            [(Reason::ConflictingValue, flushed.conflicting), (Reason::RefusedByDatabase, flushed.refused)]
+        {
+            if count > 0 {
+                let reason = ByReason { reason: reason.as_str() };
+                self.metrics.readings_rejected.get_or_create(&reason).inc_by(count as u64);
+            }
         }
     }
 

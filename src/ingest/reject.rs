@@ -4,6 +4,8 @@ use crate::model::ids::TenantId;
 
 /// Bytes of the input that are kept.
 const PAYLOAD_KEPT: usize = 1024;
+/// Bytes of the explanation that are kept: it may repeat the input.
+const DETAIL_KEPT: usize = 500;
 
 /// Why an input is not a reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -73,9 +75,12 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// A refusal; `detail` becomes legal text for PostgreSQL.
+    /// A refusal; `detail` becomes legal text for PostgreSQL, and short.
     pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
-        let detail: String = detail.into();
+        let mut detail: String = detail.into();
+        detail.truncate(detail.floor_char_boundary(DETAIL_KEPT));
+        // Not kept at the size that it had.
+        detail.shrink_to_fit();
         Self { reason, detail: detail.replace('\0', "\\0") }
     }
 

@@ -137,7 +137,7 @@ mod tests {
     const NOW: UnixMicros = UnixMicros(1_790_000_000_000_000);
 
     fn check(json: &str) -> Result<(String, i64, f64), Reason> {
-        let raw = decode(json.as_bytes()).pop().unwrap().map_err(|(refusal, _)| refusal.reason)?;
+        let raw = decode(json.as_bytes()).pop().unwrap().map_err(|refusal| refusal.reason)?;
         let window = Window::around(NOW, 90, 300);
         let named = validate(&raw, UnixMicros(NOW.0 + 3), window).map_err(|refusal| refusal.reason)?;
         Ok((named.device.into_owned(), named.ts.0 - NOW.0, named.value))

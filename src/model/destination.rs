@@ -6,13 +6,28 @@ use super::ids::{DestinationId, TenantId};
 
 /// What kind of receiver it is; with the settings that everybody may see.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Kind {
     /// The notification hub: `POST {url}/api/events` with the header `X-API-Key`.
     Hub {
         /// The hub's base address, such as `https://hub.example`.
         url: String,
     },
+    /// The workflow engine: `POST {url}`, signed when the destination has a secret.
+    WorkflowEngine {
+        /// The webhook's whole address, such as `https://engine.example/webhooks/page`.
+        url: String,
+        /// Whether to send again when no answer came after the bytes went out: the engine never removes duplicates, so
+        /// the workflow may run twice; without it the page may be lost.
+        #[serde(default = "yes")]
+        repeat_ambiguous: bool,
+    },
+    /// An event on `alerts.<tenant>`, on JetStream.
+    Nats {},
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl Kind {
@@ -20,6 +35,8 @@ impl Kind {
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Hub { .. } => "hub",
+            Self::WorkflowEngine { .. } => "workflow_engine",
+            Self::Nats {} => "nats",
         }
     }
 

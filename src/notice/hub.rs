@@ -6,31 +6,14 @@
 
 use serde_json::json;
 
-use super::sentence::sentence;
+use super::payload::{event_type, payload};
 use super::told::Notice;
 
 /// The body of `POST /api/events`.
 pub fn render(notice: &Notice<'_>) -> String {
-    let alert = notice.alert;
-    json!({
-        "event_type": format!("alert.{}", notice.event.as_str()),
-        "event_id": notice.id,
-        "payload": {
-            "summary": sentence(notice),
-            "alert_id": alert.id,
-            "severity": alert.severity,
-            "rule": { "id": alert.rule, "version": alert.rule_version, "name": notice.rule },
-            "device": notice.device,
-            "metric": notice.metric,
-            "unit": notice.unit,
-            "value": alert.value,
-            "evidence": alert.evidence,
-            "breached_at": alert.breached_at.to_timestamp(),
-            "late": alert.late,
-            "_metadata": { "source": "watchbell", "notification_id": notice.id },
-        },
-    })
-    .to_string()
+    let mut payload = payload(notice);
+    payload["_metadata"] = json!({ "source": "watchbell", "notification_id": notice.id });
+    json!({ "event_type": event_type(notice), "event_id": notice.id, "payload": payload }).to_string()
 }
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
 //! From what happened to the exact bytes that a destination of some kind is sent.
 
-use super::hub;
 use super::told::Notice;
+use super::{event, hub};
 use crate::model::destination::Kind;
 
 /// The body for a destination of this kind.
 pub fn render(kind: &Kind, notice: &Notice<'_>) -> String {
     match kind {
         Kind::Hub { .. } => hub::render(notice),
+        Kind::WorkflowEngine { .. } | Kind::Nats {} => event::render(notice),
     }
 }

@@ -49,7 +49,8 @@ pub async fn claim(
                 destination: DestinationId(row.try_get(2)?),
                 number: row.try_get(3)?,
                 age: Duration::from_secs_f64(row.try_get::<_, f64>(4)?.max(0.0)),
-                body: row.try_get(5)?,
+                held: Duration::from_secs_f64(row.try_get::<_, f64>(5)?.max(0.0)),
+                body: row.try_get(6)?,
             })
         })
         .collect()

@@ -1,7 +1,9 @@
 //! The heartbeat of a worker, on the database's clock.
 //!
-//! Invariant: a worker that renewed late is dead for everybody, itself included: it goes on under a new id, because its
-//! rows may have been taken over meanwhile.
+//! Invariant: a worker is alive as long as its row is there. Whoever takes it for dead, because it was not renewed in time,
+//! deletes the row and rescues what it had in flight, in one transaction; the worker finds that out at its next renewal or
+//! claim, and goes on under a new id. One that renewed late and was not taken for dead goes on as it was: its requests are
+//! under way.
 
 use std::time::Duration;
 
@@ -29,7 +31,7 @@ pub async fn register(
     Ok(())
 }
 
-/// Renews it. False if that came too late.
+/// Renews it. False if somebody took it for dead.
 ///
 /// # Errors
 /// If the database is away.

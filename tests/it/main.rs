@@ -2,12 +2,30 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that can't go on fails")]
 
 mod access;
+mod answers;
 mod api;
+mod architecture;
+mod commands;
 mod console;
+mod crash;
+mod delivery;
+mod destinations;
+mod detect;
 mod deviation;
+mod egress;
+mod heartbeat;
+mod horizon;
+mod ingest;
 mod isolation;
 mod keys;
+mod lanes;
+mod outages;
+mod owing;
 mod pages;
 mod publish;
 mod redrive;
+mod rejects;
+mod secrecy;
+mod sql;
+mod stream;
 mod support;

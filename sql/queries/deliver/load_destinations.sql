@@ -1,5 +1,4 @@
--- The last column: seconds that it is still held. Archived ones too: what is owed to them is still owed.
-SELECT destination_id, name, kind, settings, secret, policy, state,
-       greatest(coalesce(extract(epoch FROM held_until - now()), 0), 0)::float8
-FROM destinations
-ORDER BY destination_id
+-- The last column is the tenant's name. Archived ones too: what is owed to them is still owed.
+SELECT d.destination_id, d.name, d.kind, d.settings, d.secret, d.policy, t.name
+FROM destinations d JOIN tenants t USING (tenant_id)
+ORDER BY d.destination_id

@@ -1,18 +1,16 @@
--- $1 the worker that looks: it is alive
-WITH dead AS (
-  DELETE FROM workers
-  WHERE worker_id IN (SELECT worker_id FROM workers WHERE expires_at <= clock_timestamp() AND worker_id <> $1
-                      FOR UPDATE SKIP LOCKED)
-  RETURNING worker_id
-), lost AS MATERIALIZED (
-  SELECT o.notification_id, o.tenant_id, o.destination_id, o.attempts, o.leased_by, o.leased_at
-  FROM outbox o JOIN dead ON dead.worker_id = o.leased_by
+-- $1 dead workers, deleted before in the same transaction
+WITH lost AS MATERIALIZED (
+  SELECT o.notification_id, o.tenant_id, o.destination_id, o.attempts, o.leased_by, o.leased_at, o.accepted
+  FROM outbox o JOIN unnest($1::uuid[]) AS dead (worker_id) ON dead.worker_id = o.leased_by
   WHERE o.status = 'in_flight'
   ORDER BY o.notification_id
   FOR UPDATE OF o
 ), owed_again AS (
   UPDATE outbox o SET status = 'retrying', next_attempt_at = now(), leased_by = NULL, leased_at = NULL
-  FROM lost WHERE o.notification_id = lost.notification_id
+  FROM lost WHERE o.notification_id = lost.notification_id AND NOT lost.accepted
+), ended AS (
+  -- An earlier attempt was accepted, as its late answer said: nothing is sent again.
+  DELETE FROM outbox o USING lost WHERE o.notification_id = lost.notification_id AND lost.accepted
 )
 INSERT INTO delivery_attempts (notification_id, attempt, tenant_id, destination_id, outcome, worker_id, started_at, error)
 SELECT notification_id, attempts, tenant_id, destination_id, 'unknown', leased_by, leased_at,

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::answer::Reply;
+use super::contract::{Call, Contract};
 
 /// Where events are posted to.
 pub const EVENTS_PATH: &str = "/api/events";
@@ -21,19 +22,6 @@ pub const DUPLICATE_WINDOW: Duration = Duration::from_secs(60 * 60);
 const RATE_WINDOW: Duration = Duration::from_secs(60);
 /// Bounds the memory of the duplicate check.
 const REMEMBERED: usize = 100_000;
-
-/// One call, as far as the rules look at it.
-#[derive(Debug, Clone, Copy)]
-pub struct Call<'a> {
-    /// The HTTP method.
-    pub method: &'a str,
-    /// The path, without a query.
-    pub path: &'a str,
-    /// The header `X-API-Key`.
-    pub api_key: Option<&'a [u8]>,
-    /// The body; `None` if it was larger than [`BODY_LIMIT`].
-    pub body: Option<&'a [u8]>,
-}
 
 /// The hub's mind: what it is set to, and what it remembers.
 #[derive(Debug)]
@@ -59,37 +47,6 @@ impl Rules {
             window: None,
             told: VecDeque::new(),
             told_ids: HashSet::new(),
-        }
-    }
-
-    /// The answer to a call that came at `now`, which must not be earlier than the call before.
-    pub fn answer(&mut self, call: Call<'_>, now: Instant) -> Reply {
-        if self.unavailable > 0 {
-            self.unavailable -= 1;
-            return error(503, "SERVICE_UNAVAILABLE", "not ready yet");
-        }
-        if call.method != "POST" || call.path != EVENTS_PATH {
-            return error(404, "NOT_FOUND", "no such route");
-        }
-        // The body is parsed before anything else looks at the call, and its errors have no status of their own.
-        let event: Option<Value> = call.body.and_then(|body| serde_json::from_slice(body).ok());
-        let Some(event) = event else {
-            return error(500, "INTERNAL_ERROR", "internal server error");
-        };
-        if call.api_key != Some(self.api_key.as_bytes()) {
-            return error(401, "UNAUTHORIZED", "missing or unknown API key");
-        }
-        if let Some(wait) = self.over_the_limit(now) {
-            let seconds = wait.as_millis().div_ceil(1_000).max(1);
-            return error(429, "RATE_LIMIT_EXCEEDED", "too many requests")
-                .with_header("retry-after", &seconds.to_string());
-        }
-        match schema(&event) {
-            Err(what) => error(400, "VALIDATION_ERROR", what),
-            Ok(event_id) => {
-                let processed = if self.is_new(event_id, now) { self.processed } else { 0 };
-                Reply::json(200, &json!({ "published": true, "processed": processed }))
-            }
         }
     }
 
@@ -140,14 +97,54 @@ fn error(status: u16, code: &str, message: &str) -> Reply {
     Reply::json(status, &json!({ "error": { "code": code, "message": message } }))
 }
 
+impl Contract for Rules {
+    fn answer(&mut self, call: Call<'_>, now: Instant) -> Reply {
+        if self.unavailable > 0 {
+            self.unavailable -= 1;
+            return error(503, "SERVICE_UNAVAILABLE", "not ready yet");
+        }
+        if call.method != "POST" || call.path != EVENTS_PATH {
+            return error(404, "NOT_FOUND", "no such route");
+        }
+        // The body is parsed before anything else looks at the call, and its errors have no status of their own.
+        let event: Option<Value> = call.body.and_then(|body| serde_json::from_slice(body).ok());
+        let Some(event) = event else {
+            return error(500, "INTERNAL_ERROR", "internal server error");
+        };
+        if call.header("x-api-key") != Some(self.api_key.as_str()) {
+            return error(401, "UNAUTHORIZED", "missing or unknown API key");
+        }
+        if let Some(wait) = self.over_the_limit(now) {
+            let seconds = wait.as_millis().div_ceil(1_000).max(1);
+            return error(429, "RATE_LIMIT_EXCEEDED", "too many requests")
+                .with_header("retry-after", &seconds.to_string());
+        }
+        match schema(&event) {
+            Err(what) => error(400, "VALIDATION_ERROR", what),
+            Ok(event_id) => {
+                let processed = if self.is_new(event_id, now) { self.processed } else { 0 };
+                Reply::json(200, &json!({ "published": true, "processed": processed }))
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderMap;
+
     use super::*;
 
     const GOOD: &str = r#"{"event_type":"alert.opened","event_id":"n-1","payload":{},"other":1}"#;
 
     fn post<'a>(key: &'a str, body: &'a str) -> Call<'a> {
-        Call { method: "POST", path: EVENTS_PATH, api_key: Some(key.as_bytes()), body: Some(body.as_bytes()) }
+        Call { method: "POST", path: EVENTS_PATH, headers: headers(key), body: Some(body.as_bytes()) }
+    }
+
+    fn headers(key: &str) -> &'static HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-api-key", key.parse().unwrap());
+        Box::leak(Box::new(headers))
     }
 
     fn hub() -> Rules {
@@ -164,7 +161,10 @@ mod tests {
     fn a_missing_or_unknown_key_is_refused() {
         let now = Instant::now();
         assert_eq!(hub().answer(post("other", GOOD), now).status, 401);
-        assert_eq!(hub().answer(Call { api_key: None, ..post("", GOOD) }, now).status, 401);
+        assert_eq!(
+            hub().answer(Call { headers: Box::leak(Box::default()), ..post("", GOOD) }, now).status,
+            401
+        );
     }
 
     #[test]

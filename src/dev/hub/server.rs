@@ -24,8 +24,10 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::answer::{Answer, Reply};
+use super::contract::{Call, Contract};
+use super::engine::EngineRules;
 use super::record::{Answered, Received, Record};
-use super::rules::{BODY_LIMIT, Call, EVENTS_PATH, Rules};
+use super::rules::{BODY_LIMIT, EVENTS_PATH, Rules};
 use super::wire::{Line, Lines};
 use crate::dev::port;
 
@@ -72,17 +74,20 @@ pub struct Hub {
 impl Hub {
     /// Starts a hub; it takes calls as soon as this returns.
     pub async fn start(options: HubOptions) -> anyhow::Result<Self> {
-        let mind = Arc::new(Mind {
-            rules: Mutex::new(Rules::new(
-                &options.api_key,
-                options.first_503,
-                options.rate_per_minute,
-                options.processed,
-            )),
-            script: Mutex::default(),
-            record: Record::new(options.keep),
-        });
-        let port = match options.port {
+        let HubOptions { api_key, first_503, rate_per_minute, processed, port, keep } = options;
+        let rules = Rules::new(&api_key, first_503, rate_per_minute, processed);
+        Self::start_with(Box::new(rules), port, keep).await
+    }
+
+    /// Starts a workflow engine in a hub's place: everything but the contract is the same.
+    pub async fn start_engine(rules: EngineRules, port: Option<u16>) -> anyhow::Result<Self> {
+        Self::start_with(Box::new(rules), port, HubOptions::default().keep).await
+    }
+
+    async fn start_with(rules: Box<dyn Contract>, port: Option<u16>, keep: usize) -> anyhow::Result<Self> {
+        let mind =
+            Arc::new(Mind { rules: Mutex::new(rules), script: Mutex::default(), record: Record::new(keep) });
+        let port = match port {
             Some(port) => port,
             None => port::free()?,
         };
@@ -188,7 +193,7 @@ impl Drop for Running {
 /// What outlives the listener.
 #[derive(Debug)]
 struct Mind {
-    rules: Mutex<Rules>,
+    rules: Mutex<Box<dyn Contract>>,
     script: Mutex<Script>,
     record: Record,
 }
@@ -232,7 +237,7 @@ async fn take_call(
     let answer = mind.decide(Call {
         method: head.method.as_str(),
         path: head.uri.path(),
-        api_key: head.headers.get("x-api-key").map(|value| value.as_bytes()),
+        headers: &head.headers,
         body: whole.then_some(&*body),
     });
     let answered = match &answer {

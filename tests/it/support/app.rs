@@ -7,6 +7,7 @@ use async_nats::jetstream;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use tokio_postgres::Client;
+use url::Url;
 use uuid::Uuid;
 use watchbell::api::key_store::{self, NewKey};
 use watchbell::api::scope::{Scope, Scopes};
@@ -19,6 +20,7 @@ use watchbell::runtime::{self, Roles, Running};
 
 use super::database::TestDatabase;
 use super::process::Process;
+use super::proxy::Proxy;
 use super::wait::until;
 
 pub const HUB_KEY: &str = "the-hubs-own-key";
@@ -43,7 +45,11 @@ impl TestApp {
     /// A tenant `acme` whose rule `hot` (`temperature` above 80, critical, cooldown 15 minutes) tells the hub. Nothing runs.
     /// Retries are quick; `settings` are `("ingest.batch_size", "10")`.
     pub async fn new(settings: &[(&str, &str)]) -> Self {
-        let database = TestDatabase::new().await;
+        Self::on(TestDatabase::new().await, settings).await
+    }
+
+    /// The same on a database of the test's own.
+    pub async fn on(database: TestDatabase, settings: &[(&str, &str)]) -> Self {
         let hub = Hub::start(HubOptions {
             api_key: HUB_KEY.to_owned(),
             rate_per_minute: None,
@@ -58,6 +64,8 @@ impl TestApp {
             ("NATS_URL", &nats_url),
             ("WATCHBELL__INGEST__STREAM", &format!("S_{run}")),
             ("WATCHBELL__INGEST__SUBJECT_PREFIX", &format!("t_{run}.readings")),
+            ("WATCHBELL__DELIVER__ALERTS_STREAM", &format!("A_{run}")),
+            ("WATCHBELL__DELIVER__ALERTS_SUBJECT_PREFIX", &format!("t_{run}.alerts")),
             ("WATCHBELL__INGEST__STREAM_MAX_BYTES", "268435456"),
             ("WATCHBELL__INGEST__BATCH_INTERVAL_MS", "20"),
             ("WATCHBELL__INGEST__TENANT_CACHE_SECONDS", "1"),
@@ -99,9 +107,30 @@ impl TestApp {
         app
     }
 
+    /// Puts a proxy between the database and the services that are started from now on; the test itself goes past it.
+    pub async fn put_a_proxy_before_the_database(&mut self) -> Proxy {
+        let mut url = Url::parse(&self.environment["DATABASE_URL"]).unwrap();
+        let proxy = Proxy::start(url.socket_addrs(|| Some(5432)).unwrap()[0]).await;
+        url.set_port(Some(proxy.address.port())).unwrap();
+        url.set_host(Some(&proxy.address.ip().to_string())).unwrap();
+        self.environment.insert("DATABASE_URL".to_owned(), url.to_string());
+        proxy
+    }
+
     /// The settings as the service reads them.
     pub fn config(&self) -> Config {
         Config::from_sources(None, self.environment.clone()).unwrap()
+    }
+
+    /// From now on whoever uses the settings reaches the database through the proxy; [`Self::owner`] does not.
+    pub async fn put_proxy_before_database(&mut self) -> Proxy {
+        let mut url: url::Url = self.environment["DATABASE_URL"].parse().unwrap();
+        let target = url.socket_addrs(|| Some(5432)).unwrap()[0];
+        let proxy = Proxy::start(target).await;
+        url.set_ip_host(proxy.address.ip()).unwrap();
+        url.set_port(Some(proxy.address.port())).unwrap();
+        self.environment.insert("DATABASE_URL".to_owned(), url.to_string());
+        proxy
     }
 
     pub fn owner(&self) -> &Client {
@@ -110,18 +139,37 @@ impl TestApp {
 
     /// A destination of kind `hub` with the key that the test's hub asks for.
     pub async fn add_hub(&self, name: &str, url: &str, policy: Value) -> DestinationId {
+        self.add_destination(name, "hub", json!({ "url": url }), Some(HUB_KEY), policy).await
+    }
+
+    pub async fn add_destination(
+        &self,
+        name: &str,
+        kind: &str,
+        settings: Value,
+        secret: Option<&str>,
+        policy: Value,
+    ) -> DestinationId {
         let id = DestinationId::new();
-        let key = SecretKey::parse(&SECRETS_KEY.into()).unwrap().unwrap();
-        let sealed = key.seal(id, &HUB_KEY.into()).unwrap();
+        let sealed = secret.map(|secret| seal(id, secret));
         self.owner()
             .execute(
                 "INSERT INTO destinations (destination_id, tenant_id, name, kind, settings, secret, policy)
-                 VALUES ($1, $2, $3, 'hub', $4, $5, $6)",
-                &[&id.0, &self.tenant.0, &name, &json!({ "url": url }), &sealed, &policy],
+                 VALUES ($1, $2, $3, $4, $5, $6, $7)",
+                &[&id.0, &self.tenant.0, &name, &kind, &settings, &sealed, &policy],
             )
             .await
             .unwrap();
         id
+    }
+
+    /// Lets the rule `hot` tell these destinations.
+    pub async fn route(&self, destinations: &[DestinationId]) {
+        let ids: Vec<Uuid> = destinations.iter().map(|destination| destination.0).collect();
+        self.owner()
+            .execute("UPDATE rules SET destination_ids = $1 WHERE name = 'hot'", &[&ids])
+            .await
+            .unwrap();
     }
 
     pub async fn add_rule(
@@ -186,6 +234,18 @@ impl TestApp {
         until(&what, async || (self.count(query).await == expected).then_some(())).await;
     }
 
+    /// Waits until a query that returns one number returns more than this.
+    pub async fn wait_for_more(&self, query: &str, than: i64) {
+        let what = format!("{query} > {than}");
+        until(&what, async || (self.count(query).await > than).then_some(())).await;
+    }
+
+    /// Waits until a process of ours has made the stream.
+    pub async fn wait_for_stream(&self) {
+        let name = self.config().ingest.stream;
+        until("the stream", async || self.broker.get_stream(&name).await.ok().map(drop)).await;
+    }
+
     /// What the API answers to this key, as JSON.
     pub async fn get(&self, path: &str) -> Value {
         let address =
@@ -195,6 +255,12 @@ impl TestApp {
         let text = request.send().await.unwrap().text().await.unwrap();
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
     }
+}
+
+/// A destination's secret as the database keeps it.
+pub fn seal(destination: DestinationId, secret: &str) -> Vec<u8> {
+    let key = SecretKey::parse(&SECRETS_KEY.into()).unwrap().unwrap();
+    key.seal(destination, &secret.into()).unwrap()
 }
 
 /// A reading of `temperature` of `pump-1`, `seconds` ago.

@@ -15,6 +15,7 @@ pub struct TestDatabase {
     pub config: Config,
     /// A connection as the owner, to arrange rows with.
     pub owner: Client,
+    /// Empty if the test brought its own server: then the database goes with that.
     name: String,
 }
 
@@ -31,6 +32,21 @@ impl TestDatabase {
         Self { config, owner, name }
     }
 
+    /// The database of a server of the test's own, migrated.
+    pub async fn at(url: &str) -> Self {
+        let config =
+            Config::from_sources(None, [("DATABASE_URL".to_owned(), url.to_owned())].into()).unwrap();
+        let mut owner = connect(&config).await;
+        migrations::migrate(&mut owner).await.unwrap();
+        partitions::ensure_ahead(&owner).await.unwrap();
+        Self { config, owner, name: String::new() }
+    }
+
+    /// After the server was away.
+    pub async fn reconnect(&mut self) {
+        self.owner = connect(&self.config).await;
+    }
+
     /// Takes the database away under whoever uses it.
     pub async fn vanish(&self) {
         let server = connect(&server_config()).await;
@@ -41,6 +57,9 @@ impl TestDatabase {
 impl Drop for TestDatabase {
     fn drop(&mut self) {
         let name = self.name.clone();
+        if name.is_empty() {
+            return;
+        }
         let dropping = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {

@@ -3,9 +3,14 @@
 pub mod app;
 pub mod bench;
 pub mod command;
+pub mod courier;
 pub mod database;
+pub mod faults;
 pub mod house;
+pub mod load;
+pub mod owed;
 pub mod process;
 pub mod proxy;
+pub mod receiver;
 pub mod server;
 pub mod wait;

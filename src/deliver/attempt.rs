@@ -1,0 +1,169 @@
+//! One attempt: from a claimed row to its outcome, over the channel that its destination wants.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream;
+use jiff::Timestamp;
+use ring::rand::{SecureRandom, SystemRandom};
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+
+use super::answer::{self, Verdict};
+use super::destinations::nats::{Event, event};
+use super::destinations::{hub, workflow_engine};
+use super::lanes::Known;
+use super::outcome::{self, Context, Silence};
+use super::publish::publish;
+use super::record::record_answer;
+use super::send::{Request, SendError, Sender};
+use crate::model::delivery::{Attempt, Completion, Outcome, Record};
+use crate::model::destination::Kind;
+
+/// The ways out of the house.
+#[derive(Clone)]
+pub struct Channels {
+    /// HTTP.
+    pub http: Sender,
+    /// JetStream, if the service has a broker, and the prefix of its subjects.
+    pub broker: Option<(jetstream::Context, Arc<str>)>,
+}
+
+/// An attempt that ended, with what it says of its destination.
+#[derive(Debug)]
+pub struct Ended {
+    /// For the record.
+    pub completion: Completion,
+    /// What it says of the destination as a whole.
+    pub sign: Sign,
+    /// Since it was first owed.
+    pub owed: Duration,
+}
+
+/// What an answer says of the destination as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sign {
+    /// Nothing.
+    Nothing,
+    /// It can be used.
+    Well,
+    /// It can't be used until somebody looks at it, and it is tried now and then.
+    Hold(String),
+    /// It can't be used until somebody looks at it.
+    Park(String),
+}
+
+enum Parcel {
+    Http(Request),
+    Event(jetstream::Context, Event),
+}
+
+enum Failure {
+    Settings(String),
+    Send(SendError),
+}
+
+/// Makes one attempt.
+pub async fn deliver(channels: Channels, known: Arc<Known>, attempt: Attempt, deadline: Instant) -> Ended {
+    let started = Instant::now();
+    let mut record = Record {
+        started_at: Timestamp::now(),
+        finished_at: Timestamp::now(),
+        status_code: None,
+        error: None,
+        warning: None,
+        answer: None,
+        body_sha256: Sha256::digest(attempt.body.as_bytes()).into(),
+        external_id: None,
+    };
+    let result = match parcel(&channels, &known, &attempt, deadline) {
+        Ok(Parcel::Http(request)) => channels.http.send(request).await.map(Some).map_err(Failure::Send),
+        Ok(Parcel::Event(broker, event)) => match publish(&broker, event, deadline).await {
+            Ok(stored) => {
+                record.external_id = Some(stored.external_id);
+                record.warning = stored.duplicate.then(|| "the broker had it already".to_owned());
+                Ok(None)
+            }
+            Err(error) => Err(Failure::Send(error)),
+        },
+        Err(problem) => Err(Failure::Settings(problem)),
+    };
+    record.finished_at = Timestamp::now();
+    let owed = attempt.age + started.elapsed();
+    let context = Context {
+        policy: &known.policy,
+        attempt: attempt.number,
+        owed: owed.saturating_sub(attempt.held),
+        chance: chance(),
+        silence: silence(&known),
+    };
+    let (outcome, sign) = match result {
+        Ok(Some(answer)) => {
+            let verdict = answer::read(answer.status, answer.retry_after.as_deref(), record.finished_at);
+            let outcome = outcome::of_answer(&verdict, answer.status, context);
+            record_answer(&mut record, &known, &verdict, &answer);
+            (outcome, sign(&verdict, answer.status))
+        }
+        Ok(None) => (Outcome::Delivered, Sign::Well),
+        Err(Failure::Send(error)) => {
+            record.error = Some(error.to_string());
+            (outcome::of_error(&error, context), Sign::Nothing)
+        }
+        Err(Failure::Settings(problem)) => {
+            record.error = Some(problem.clone());
+            (Outcome::Hold, Sign::Hold(problem))
+        }
+    };
+    let Attempt { notification, tenant, destination, number, .. } = attempt;
+    let completion = Completion { notification, tenant, destination, number, outcome, record };
+    Ended { completion, sign, owed }
+}
+
+fn parcel(
+    channels: &Channels,
+    known: &Known,
+    attempt: &Attempt,
+    deadline: Instant,
+) -> Result<Parcel, String> {
+    let kind = known.kind.as_ref().map_err(Clone::clone)?;
+    let secret = known.secret.as_ref().map_err(ToString::to_string)?.as_ref();
+    let body = attempt.body.clone().into_bytes();
+    let (url, headers) = match kind {
+        Kind::Hub { url } => hub::target(url, secret)?,
+        Kind::WorkflowEngine { url, .. } => workflow_engine::target(url, secret, &body)?,
+        Kind::Nats {} => {
+            let broker = channels.broker.as_ref();
+            let (broker, prefix) =
+                broker.ok_or("the destination is an event on NATS, and nats.url is not set")?;
+            let event = event(prefix, &known.tenant, attempt.notification, &attempt.body);
+            return Ok(Parcel::Event(broker.clone(), event));
+        }
+    };
+    Ok(Parcel::Http(Request { url, headers, body, deadline }))
+}
+
+fn silence(known: &Known) -> Silence {
+    match known.kind {
+        Ok(Kind::WorkflowEngine { repeat_ambiguous: true, .. }) => Silence::AmbiguousRepeat,
+        Ok(Kind::WorkflowEngine { repeat_ambiguous: false, .. }) => Silence::AmbiguousEnd,
+        Ok(Kind::Hub { .. } | Kind::Nats {}) | Err(_) => Silence::Repeat,
+    }
+}
+
+fn sign(verdict: &Verdict, status: u16) -> Sign {
+    match verdict {
+        Verdict::Delivered => Sign::Well,
+        Verdict::Hold => Sign::Hold(format!("it answered {status}")),
+        Verdict::Park => Sign::Park(format!("it answered {status}")),
+        Verdict::Retry { .. } | Verdict::Dead => Sign::Nothing,
+    }
+}
+
+/// A random number in 0..1, for jitter. Without randomness the schedule holds without jitter.
+fn chance() -> f64 {
+    let mut bytes = [0; 4];
+    match SystemRandom::new().fill(&mut bytes) {
+        Ok(()) => f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX),
+        Err(_) => 0.0,
+    }
+}

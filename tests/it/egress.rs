@@ -1,0 +1,85 @@
+//! The egress guard: requests go to public addresses only, unless the configuration allows the network.
+
+use std::collections::HashMap;
+
+use serde_json::json;
+use uuid::Uuid;
+
+use super::support::app::TestApp;
+use super::support::courier::Courier;
+use super::support::receiver::{Manner, Receiver};
+
+const DELIVERED: &str = "SELECT count(*) FROM deliveries WHERE status = 'delivered'";
+const ACCEPTED: &[u8] =
+    b"HTTP/1.1 200 OK\r\ncontent-length: 32\r\nconnection: close\r\n\r\n{\"published\":true,\"processed\":1}";
+
+#[tokio::test]
+async fn what_is_not_public_is_refused_before_anything_connects_and_is_on_record() {
+    let app = TestApp::new(&[
+        ("deliver.egress_allow", "192.0.2.1/32"),
+        ("deliver.retry.first_delay_ms", "600000"),
+        ("deliver.request_timeout_seconds", "5"),
+    ])
+    .await;
+    let receiver = Receiver::start(Manner::Silent).await;
+    let port = receiver.address.port();
+    let mut owed: HashMap<String, Uuid> = HashMap::new();
+    for host in [
+        "127.0.0.1",
+        "localhost",
+        "LOCALHOST",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:7f00:1]",
+        "[::1]",
+        "0.0.0.0",
+        "2130706433",
+        "0x7f.1",
+        "169.254.169.254",
+        "[fd00:ec2::254]",
+        "10.0.0.1",
+        "user:password@127.0.0.1",
+    ] {
+        let destination = app.add_hub(host, &format!("http://{host}:{port}"), json!({})).await;
+        owed.insert(host.to_owned(), app.owe(destination, 1).await[0]);
+    }
+    let mut courier = Courier::new(&app.config()).await;
+    courier.step_until(&app, "SELECT count(*) FROM delivery_attempts", owed.len() as i64).await;
+    for (host, id) in owed {
+        let attempt = app.attempts(id).await.remove(0);
+        let error = attempt["error"].as_str().unwrap();
+        assert!(error.contains("not a public address"), "{host}: {error}");
+        assert!(error.contains("egress_allow"), "{host}: {error}");
+        assert!(!error.contains("password"), "{host}: {error}");
+        assert!(attempt["status_code"].is_null());
+        assert_ne!(app.delivery(id).await["status"], "delivered");
+    }
+    assert_eq!(receiver.connections(), 0);
+}
+
+#[tokio::test]
+async fn what_the_configuration_allows_is_reached_by_address_and_by_name() {
+    let app = TestApp::new(&[("deliver.egress_allow", "127.0.0.0/8,::1/128")]).await;
+    let receiver = Receiver::start(Manner::Bytes(ACCEPTED.to_vec())).await;
+    let port = receiver.address.port();
+    for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"] {
+        let destination = app.add_hub(host, &format!("http://{host}:{port}"), json!({})).await;
+        app.owe(destination, 1).await;
+    }
+    let mut courier = Courier::new(&app.config()).await;
+    courier.step_until(&app, DELIVERED, 3).await;
+    assert_eq!(receiver.requests(), 3);
+}
+
+#[tokio::test]
+async fn no_proxy_of_the_environment_is_used() {
+    let mut app = TestApp::new(&[]).await;
+    let proxy = Receiver::start(Manner::Bytes(ACCEPTED.to_vec())).await;
+    for name in ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"] {
+        app.environment.insert(name.to_owned(), proxy.url());
+    }
+    app.owe(app.destination, 3).await;
+    let process = app.spawn("deliver");
+    app.wait_for_count(DELIVERED, 3).await;
+    assert_eq!((app.hub.total(), proxy.connections()), (3, 0));
+    assert_eq!(process.terminate().await, Some(0));
+}

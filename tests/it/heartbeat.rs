@@ -1,0 +1,112 @@
+//! Heartbeats: who renewed late goes on under another id, and nobody is taken for dead by one who was away himself.
+
+use std::time::Duration;
+
+use watchbell::dev::hub::Answer;
+
+use super::support::app::TestApp;
+use super::support::courier::Courier;
+use super::support::receiver::{Manner, Receiver};
+use super::support::wait::{PATIENCE, until};
+
+const ALIVE: &str = "SELECT count(*) FROM workers WHERE expires_at > clock_timestamp()";
+
+async fn is_known(app: &TestApp, worker: &str) -> bool {
+    app.count(&format!("SELECT count(*) FROM workers WHERE worker_id = '{worker}'")).await == 1
+}
+
+#[tokio::test]
+async fn a_heartbeat_that_is_renewed_in_time_keeps_its_id() {
+    let app = TestApp::new(&[("deliver.worker_ttl_seconds", "30")]).await;
+    let mut courier = Courier::new(&app.config()).await;
+    let id = courier.id();
+    let expiry = "SELECT extract(epoch FROM expires_at)::bigint FROM workers";
+    let before = app.count(expiry).await;
+    until("the expiry moves", async || {
+        courier.heartbeat.step().await.unwrap();
+        (app.count(expiry).await > before).then_some(())
+    })
+    .await;
+    assert_eq!(courier.id(), id);
+    assert_eq!(app.count(ALIVE).await, 1);
+}
+
+#[tokio::test]
+async fn a_heartbeat_that_came_late_goes_on_under_a_new_id_and_claims_under_it() {
+    let app = TestApp::new(&[("deliver.worker_ttl_seconds", "1")]).await;
+    let mut courier = Courier::new(&app.config()).await;
+    let former = courier.id();
+    app.wait_for_count(ALIVE, 0).await;
+    courier.heartbeat.step().await.unwrap();
+    assert_ne!(courier.id(), former);
+    let id = app.owe_one().await;
+    courier.claim().await;
+    assert_eq!(app.delivery(id).await["leased_by"], courier.id());
+}
+
+#[tokio::test]
+async fn nobody_is_rescued_by_a_worker_that_has_only_just_come_back() {
+    let app = TestApp::new(&[("deliver.worker_ttl_seconds", "2")]).await;
+    app.hub.set_default(Answer::Hang);
+    let id = app.owe_one().await;
+    let mut other = Courier::new(&app.config()).await;
+    let mut returned = Courier::new(&app.config()).await;
+    other.claim().await;
+    app.hub.wait_for(|posts| posts.len() == 1, PATIENCE).await.unwrap();
+    // As after a time in which the database was away for everybody: both are late.
+    app.wait_for_count(ALIVE, 0).await;
+    assert_eq!(returned.heartbeat.step().await.unwrap(), 0);
+    assert_eq!(app.delivery(id).await["status"], "in_flight");
+    assert!(app.outcomes(id).await.is_empty());
+    // The other one never came back: when its time is over, it is dead after all.
+    until("the row is rescued", async || (returned.heartbeat.step().await.unwrap() == 1).then_some(())).await;
+    assert_eq!(app.outcomes(id).await, ["unknown"]);
+    assert_eq!(app.attempts(id).await[0]["worker_id"], other.id());
+    assert_eq!(app.delivery(id).await["status"], "retrying");
+    assert!(!is_known(&app, &other.id()).await);
+}
+
+#[tokio::test]
+async fn who_has_only_just_begun_rescues_nobody_either() {
+    let app = TestApp::new(&[("deliver.worker_ttl_seconds", "2")]).await;
+    app.hub.set_default(Answer::Hang);
+    let id = app.owe_one().await;
+    let mut dead = Courier::new(&app.config()).await;
+    dead.claim().await;
+    drop(dead);
+    app.wait_for_count(ALIVE, 0).await;
+    let mut new = Courier::new(&app.config()).await;
+    assert_eq!(new.heartbeat.step().await.unwrap(), 0);
+    assert!(app.outcomes(id).await.is_empty());
+    until("the row is rescued", async || (new.heartbeat.step().await.unwrap() == 1).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_retired_worker_leaves_no_row_behind_and_a_dead_ones_is_cleared_away() {
+    let app = TestApp::new(&[("deliver.worker_ttl_seconds", "1")]).await;
+    let killed = app.spawn("deliver");
+    app.wait_for_count("SELECT count(*) FROM workers", 1).await;
+    killed.kill().await;
+    let process = app.spawn("deliver");
+    app.wait_for_count("SELECT count(*) FROM workers", 2).await;
+    app.wait_for_count("SELECT count(*) FROM workers", 1).await;
+    assert_eq!(process.terminate().await, Some(0));
+    assert_eq!(app.count("SELECT count(*) FROM workers").await, 0);
+}
+
+#[tokio::test]
+async fn the_heartbeat_goes_on_while_a_request_hangs() {
+    let app = TestApp::new(&[("deliver.worker_ttl_seconds", "1")]).await;
+    let silent = Receiver::start(Manner::Silent).await;
+    let destination = app.add_hub("silent", &silent.url(), serde_json::json!({})).await;
+    let id = app.owe(destination, 1).await[0];
+    let process = app.spawn("deliver");
+    let other = app.spawn("deliver");
+    silent.wait_for_requests(1).await;
+    let claimed = std::time::Instant::now();
+    until("three lives are over", async || (claimed.elapsed() > Duration::from_secs(3)).then_some(())).await;
+    assert_eq!(app.delivery(id).await["status"], "in_flight");
+    assert_eq!((silent.requests(), app.outcomes(id).await.len()), (1, 0));
+    process.kill().await;
+    other.kill().await;
+}

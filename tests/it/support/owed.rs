@@ -1,0 +1,70 @@
+//! What is owed without anybody having detected anything, and what became of it.
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+use watchbell::db::pool;
+use watchbell::model::ids::DestinationId;
+
+use super::app::TestApp;
+
+const INSERT_NOTIFICATIONS: &str = include_str!("../../../sql/queries/outbox/insert_notifications.sql");
+const INSERT_OWED: &str = include_str!("../../../sql/queries/outbox/insert_owed.sql");
+
+impl TestApp {
+    /// Owes so many notifications of this lane class, in one transaction; returns their ids in their order.
+    pub async fn owe_class(&self, destination: DestinationId, count: usize, lane_class: i16) -> Vec<Uuid> {
+        let ids: Vec<Uuid> = (0..count).map(|_| Uuid::now_v7()).collect();
+        let bodies: Vec<String> = ids
+            .iter()
+            .map(|id| json!({ "event_type": "alert.opened", "event_id": id, "payload": {} }).to_string())
+            .collect();
+        let mut owner = pool::connect_owner(&self.database.config.database).await.unwrap();
+        let transaction = owner.transaction().await.unwrap();
+        let (tenants, destinations) = (vec![self.tenant.0; count], vec![destination.0; count]);
+        let (events, classes) = (vec!["opened"; count], vec![lane_class; count]);
+        transaction
+            .execute(INSERT_NOTIFICATIONS, &[&ids, &tenants, &ids, &destinations, &events, &bodies])
+            .await
+            .unwrap();
+        transaction.execute(INSERT_OWED, &[&ids, &tenants, &destinations, &classes]).await.unwrap();
+        transaction.commit().await.unwrap();
+        ids
+    }
+
+    /// Owes so many notifications.
+    pub async fn owe(&self, destination: DestinationId, count: usize) -> Vec<Uuid> {
+        self.owe_class(destination, count, 0).await
+    }
+
+    /// Owes the test's hub one notification.
+    pub async fn owe_one(&self) -> Uuid {
+        self.owe(self.destination, 1).await[0]
+    }
+
+    /// Its attempts on record, each as an object of all columns.
+    pub async fn attempts(&self, notification: Uuid) -> Vec<Value> {
+        let query =
+            "SELECT to_jsonb(a) FROM delivery_attempts a WHERE notification_id = $1 ORDER BY attempt, late";
+        let rows = self.owner().query(query, &[&notification]).await.unwrap();
+        rows.iter().map(|row| row.get(0)).collect()
+    }
+
+    /// Their outcomes, a late one as `late delivered`.
+    pub async fn outcomes(&self, notification: Uuid) -> Vec<String> {
+        let late = |attempt: &Value| if attempt["late"] == true { "late " } else { "" };
+        let attempts = self.attempts(notification).await;
+        attempts.iter().map(|a| format!("{}{}", late(a), a["outcome"].as_str().unwrap())).collect()
+    }
+
+    /// Its row of the view `deliveries`.
+    pub async fn delivery(&self, notification: Uuid) -> Value {
+        let query = "SELECT to_jsonb(d) FROM deliveries d WHERE notification_id = $1";
+        self.owner().query_one(query, &[&notification]).await.unwrap().get(0)
+    }
+
+    /// A destination's row.
+    pub async fn destination(&self, id: DestinationId) -> Value {
+        let query = "SELECT to_jsonb(d) FROM destinations d WHERE destination_id = $1";
+        self.owner().query_one(query, &[&id.0]).await.unwrap().get(0)
+    }
+}

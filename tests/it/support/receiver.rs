@@ -1,0 +1,138 @@
+//! A receiver that answers to the byte what a test tells it to, in ways that no decent HTTP server would.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+/// What it does with each request.
+#[derive(Debug, Clone)]
+pub enum Manner {
+    /// Sends these bytes and closes.
+    Bytes(Vec<u8>),
+    /// Reads and says nothing.
+    Silent,
+    /// Sends these bytes once the test opens the gate.
+    Gated(Vec<u8>),
+    /// Sends these bytes, then so many bytes of a body, as fast as they are taken.
+    Flood(Vec<u8>, usize),
+    /// Sends these bytes, then a byte of the body every 100 ms, for ever.
+    Trickle(Vec<u8>),
+}
+
+/// A listener on a free port of 127.0.0.1.
+pub struct Receiver {
+    pub address: SocketAddr,
+    state: Arc<State>,
+}
+
+struct State {
+    manner: Manner,
+    connections: AtomicUsize,
+    requests: watch::Sender<usize>,
+    sent: AtomicUsize,
+    open: watch::Sender<bool>,
+}
+
+impl Receiver {
+    pub async fn start(manner: Manner) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let state = Arc::new(State {
+            manner,
+            connections: AtomicUsize::new(0),
+            requests: watch::Sender::new(0),
+            sent: AtomicUsize::new(0),
+            open: watch::Sender::new(false),
+        });
+        let shared = Arc::clone(&state);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                shared.connections.fetch_add(1, Ordering::SeqCst);
+                let state = Arc::clone(&shared);
+                // The caller may go away at any time.
+                tokio::spawn(async move { drop(serve(stream, &state).await) });
+            }
+        });
+        Self { address, state }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Connections that were made, whatever came over them.
+    pub fn connections(&self) -> usize {
+        self.state.connections.load(Ordering::SeqCst)
+    }
+
+    /// Requests that came in wholly.
+    pub fn requests(&self) -> usize {
+        *self.state.requests.borrow()
+    }
+
+    /// Waits for so many requests.
+    pub async fn wait_for_requests(&self, count: usize) {
+        let mut requests = self.state.requests.subscribe();
+        let came = requests.wait_for(|requests| *requests >= count);
+        tokio::time::timeout(super::wait::PATIENCE, came).await.expect("requests come").unwrap();
+    }
+
+    /// Bytes of bodies that were taken from it.
+    pub fn sent(&self) -> usize {
+        self.state.sent.load(Ordering::SeqCst)
+    }
+
+    /// Lets gated answers go.
+    pub fn open(&self) {
+        self.state.open.send_replace(true);
+    }
+}
+
+async fn serve(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
+    read_request(&mut stream).await?;
+    state.requests.send_modify(|requests| *requests += 1);
+    match &state.manner {
+        Manner::Bytes(bytes) => stream.write_all(bytes).await?,
+        Manner::Silent => std::future::pending().await,
+        Manner::Gated(bytes) => {
+            let _ = state.open.subscribe().wait_for(|open| *open).await;
+            stream.write_all(bytes).await?;
+        }
+        Manner::Flood(head, total) => {
+            stream.write_all(head).await?;
+            while state.sent.load(Ordering::SeqCst) < *total {
+                state.sent.fetch_add(stream.write(&[b'x'; 65_536]).await?, Ordering::SeqCst);
+            }
+        }
+        Manner::Trickle(head) => {
+            stream.write_all(head).await?;
+            loop {
+                stream.write_all(b"x").await?;
+                state.sent.fetch_add(1, Ordering::SeqCst);
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+    stream.shutdown().await
+}
+
+/// Head and body, as long as `content-length` says.
+async fn read_request(stream: &mut TcpStream) -> std::io::Result<()> {
+    let mut bytes = Vec::new();
+    loop {
+        if stream.read_buf(&mut bytes).await? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        let text = String::from_utf8_lossy(&bytes).to_lowercase();
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
+        if body.len() >= length.and_then(|length| length.trim().parse().ok()).unwrap_or(0) {
+            return Ok(());
+        }
+    }
+}
