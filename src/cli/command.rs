@@ -86,17 +86,11 @@ async fn dispatch(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Prove(args) => return prove::run(&args).await,
         command => command,
     };
-<<<<<<< HEAD
-    let mut config = Config::load(line.config.as_deref())?;
-    if matches!(command, Command::Publish(_)) && config.log.filter == "info" {
-        // Its own lines are what there is to see.
-        config.log.filter = "warn".to_owned();
-    }
-    logs::start(&config.log)?;
-=======
     let config = Config::load(line.config.as_deref())?;
-    logs::start(config.log.format, &config.log.filter)?;
->>>>>>> main
+    let quiet = matches!(command, Command::Publish(_)) && config.log.filter == "info";
+    // What it says itself is what there is to see.
+    let filter = if quiet { "warn" } else { &config.log.filter };
+    logs::start(config.log.format, filter)?;
     match command {
         Command::Serve(args) => serve::run(&config, &args).await,
         Command::Migrate(args) => migrate::run(&config, &args).await,

@@ -43,8 +43,10 @@ const LOG_LINES: usize = 30;
 
 /// How long, and by which dice.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "The servers are private and throw-away; nothing that DATABASE_URL or NATS_URL names is touched. \
-The exit code is 1 if an invariant is broken.")]
+#[command(
+    after_help = "The servers are private and throw-away; nothing that DATABASE_URL or NATS_URL names is touched. \
+The exit code is 1 if an invariant is broken."
+)]
 pub struct ProveArgs {
     /// Seconds of load and faults
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(5..))]

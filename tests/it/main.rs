@@ -22,6 +22,8 @@ mod lanes;
 mod outages;
 mod owing;
 mod pages;
+mod partitions;
+mod prove;
 mod publish;
 mod redrive;
 mod rejects;

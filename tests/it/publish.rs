@@ -10,7 +10,7 @@ use watchbell::dev::state::StateDir;
 use watchbell::runtime::{Role, Roles};
 
 use crate::support::app::TestApp;
-use crate::support::command::{Said, watchbell};
+use crate::support::command::{Finished, LONGEST, watchbell_reading};
 use crate::support::wait::until;
 
 /// A file that ends with the test.
@@ -47,12 +47,12 @@ impl Drop for Recording {
 
 const MACHINE: [&str; 4] = ["--device", "machine-1", "--metric", "temperature"];
 
-async fn publish(app: &TestApp, arguments: &[&str], input: &str) -> Said {
+async fn publish(app: &TestApp, arguments: &[&str], input: &str) -> Finished {
     let all = [&["publish", "--tenant", "acme"], arguments].concat();
-    watchbell(&app.environment, &all, input).await
+    watchbell_reading(input, &all, &app.environment, LONGEST).await
 }
 
-async fn publish_machine(app: &TestApp, file: &str, more: &[&str]) -> Said {
+async fn publish_machine(app: &TestApp, file: &str, more: &[&str]) -> Finished {
     publish(app, &[&[file], &MACHINE[..], more].concat(), "").await
 }
 
@@ -61,7 +61,7 @@ fn well(readings: usize) -> impl Iterator<Item = f64> {
     (0..readings).map(|place| 70.0 + (place % 7) as f64)
 }
 
-fn reasons(said: &Said) -> Value {
+fn reasons(said: &Finished) -> Value {
     said.json()["refused_by_reason"].clone()
 }
 
@@ -75,7 +75,7 @@ async fn a_recording_published_twice_with_the_same_end_is_stored_once() {
     let before = Timestamp::now();
     let said = publish_machine(&app, recording.path(), &["--end", "now"]).await;
     assert_eq!(said.code, Some(0), "{said:?}");
-    let end = said.output.lines().find_map(|line| line.strip_prefix("end")).unwrap().trim().to_owned();
+    let end = said.out.lines().find_map(|line| line.strip_prefix("end")).unwrap().trim().to_owned();
     let at: Timestamp = end.parse().unwrap();
     assert!(at >= before - SignedDuration::from_secs(1) && at <= Timestamp::now());
     assert_eq!(end.len(), "2026-09-21T14:13:20.123456Z".len(), "{end}");
@@ -147,7 +147,7 @@ async fn refused_lines_are_counted_by_reason_and_the_rest_is_stored() {
 
     let shown = publish(&app, &[recording.path(), "--metric", "m"], "").await;
     assert!(shown.errors.contains("line 3: not_finite: "), "{shown:?}");
-    assert!(shown.output.contains("refused            5"), "{shown:?}");
+    assert!(shown.out.contains("refused            5"), "{shown:?}");
     app.stop().await;
 }
 

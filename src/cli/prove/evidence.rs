@@ -118,12 +118,7 @@ impl Evidence {
             readings: readings(owner).await.context("failed to read the readings")?,
             alerts: alerts(owner).await.context("failed to read the alerts")?,
             deliveries: deliveries(owner).await.context("failed to read the deliveries")?,
-            attempts: owner
-                .query(ATTEMPTS, &[])
-                .await?
-                .iter()
-                .map(|row| (row.get(0), row.get(1)))
-                .collect(),
+            attempts: owner.query(ATTEMPTS, &[]).await?.iter().map(|row| (row.get(0), row.get(1))).collect(),
             epoch: owner.query_one(EPOCH, &[]).await?.get(0),
             posts,
             answers,
@@ -168,14 +163,9 @@ async fn alerts(client: &impl GenericClient) -> Result<Vec<StoredAlert>, tokio_p
         .collect())
 }
 
-async fn deliveries(
-    client: &impl GenericClient,
-) -> Result<HashMap<Uuid, Delivery>, tokio_postgres::Error> {
+async fn deliveries(client: &impl GenericClient) -> Result<HashMap<Uuid, Delivery>, tokio_postgres::Error> {
     let rows = client.query(DELIVERIES, &[]).await?;
-    let delivery = |row: &tokio_postgres::Row| Delivery {
-        status: row.get(1),
-        body: row.get(2),
-        attempts: row.get(3),
-    };
+    let delivery =
+        |row: &tokio_postgres::Row| Delivery { status: row.get(1), body: row.get(2), attempts: row.get(3) };
     Ok(rows.iter().map(|row| (row.get(0), delivery(row))).collect())
 }

@@ -79,7 +79,10 @@ impl Ground {
         let name = format!("prove_{}", random_hex(6)?);
         let server_config = settings([("DATABASE_URL".to_owned(), database_url.clone())])?;
         let server = pool::connect_owner(&server_config.database).await?;
-        server.batch_execute(&format!("CREATE DATABASE {name}")).await.context("failed to make a database")?;
+        server
+            .batch_execute(&format!("CREATE DATABASE {name}"))
+            .await
+            .context("failed to make a database")?;
         let mut url = Url::parse(&database_url).context("DATABASE_URL")?;
         url.set_path(&name);
 
@@ -213,7 +216,13 @@ async fn seed(owner: &Client, secrets_key: &str, hub_url: &str) -> anyhow::Resul
                 ],
             )
             .await?;
-        plain.push(PlainRule { id, metric, above, threshold, cooldown: i64::from(cooldown_seconds) * 1_000_000 });
+        plain.push(PlainRule {
+            id,
+            metric,
+            above,
+            threshold,
+            cooldown: i64::from(cooldown_seconds) * 1_000_000,
+        });
     }
     Ok(plain)
 }

@@ -104,7 +104,7 @@ impl Draft {
 fn accepted(json: &[u8], window: Window) -> Result<UnixMicros, Refusal> {
     match decode(json).pop() {
         Some(Ok(raw)) => validate(&raw, UnixMicros(0), window).map(|reading| reading.ts),
-        Some(Err((refusal, _))) => Err(refusal),
+        Some(Err(refusal)) => Err(refusal),
         None => Err(Refusal::new(Reason::NotAReading, "is empty")),
     }
 }

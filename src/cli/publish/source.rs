@@ -228,8 +228,7 @@ impl<R: BufRead> Lines<R> {
     }
 
     fn drafts(&self, line: &[u8]) -> Vec<Result<Draft, Refusal>> {
-        let refused =
-            || decode(line).into_iter().filter_map(|element| element.err().map(|(refusal, _)| Err(refusal)));
+        let refused = || decode(line).into_iter().filter_map(|element| element.err().map(Err));
         if line.first() == Some(&b'[') {
             return match serde_json::from_slice::<Vec<&RawValue>>(line) {
                 Ok(elements) => elements.iter().map(|element| self.draft(element.get())).collect(),
@@ -245,8 +244,7 @@ impl<R: BufRead> Lines<R> {
     fn draft(&self, element: &str) -> Result<Draft, Refusal> {
         let Ok(loose) = serde_json::from_str::<Loose<'_>>(element) else {
             // The service says best what is wrong with it.
-            let refusal =
-                decode(element.as_bytes()).into_iter().find_map(|one| one.err().map(|(refusal, _)| refusal));
+            let refusal = decode(element.as_bytes()).into_iter().find_map(Result::err);
             return Err(refusal.unwrap_or_else(|| Refusal::new(Reason::NotAReading, "is not a reading")));
         };
         let named = |field, fill: &Option<String>| {

@@ -23,7 +23,8 @@ fn whole() -> (Account, Evidence, Vec<PlainRule>) {
     let mut account = Account::default();
     account.timed.insert(("pump-0".to_owned(), "temperature", 10), 90.0);
     account.clockless.push(("beacon-0".to_owned(), 1.0));
-    let rule = PlainRule { id: Uuid::nil(), metric: "temperature", above: true, threshold: 80.0, cooldown: 0 };
+    let rule =
+        PlainRule { id: Uuid::nil(), metric: "temperature", above: true, threshold: 80.0, cooldown: 0 };
     let alert =
         super::super::recompute::StoredAlert { rule: rule.id, series: 1, breached_at: 10, late: false };
     let delivery = Delivery { status: DELIVERED.to_owned(), body: "{}".to_owned(), attempts: 2 };
@@ -55,12 +56,18 @@ fn a_whole_account_breaks_nothing() {
 
 #[test]
 fn readings_lost_doubled_and_changed_are_told_apart() {
-    assert_eq!(broken(|_, found| drop(found.readings.pop())), ["readings published = stored", "readings lost"]);
+    assert_eq!(
+        broken(|_, found| drop(found.readings.pop())),
+        ["readings published = stored", "readings lost"]
+    );
     let doubled = broken(|_, found| found.readings.push(reading("beacon-0", "beat", 78, 1.0)));
     assert_eq!(doubled, ["readings published = stored", "readings doubled"]);
     let unknown = broken(|_, found| found.readings.push(reading("pump-0", "temperature", 11, 1.0)));
     assert_eq!(unknown, ["readings published = stored", "readings stored that nobody published"]);
-    assert_eq!(broken(|_, found| found.readings[0].stored.value = 91.0), ["readings stored with another value"]);
+    assert_eq!(
+        broken(|_, found| found.readings[0].stored.value = 91.0),
+        ["readings stored with another value"]
+    );
 }
 
 #[test]
