@@ -24,7 +24,9 @@ BEGIN
     RETURN false;
   END IF;
   PERFORM pg_advisory_xact_lock(hashtext('watchbell.ensure_partition'));
-  IF to_regclass(child) IS NOT NULL THEN
+  -- Whoever held the lock may have made it. `to_regclass` remembers that it was not there, and waiting for this lock does
+  -- not make it look again; a query does.
+  IF EXISTS (SELECT FROM pg_class WHERE relname = child AND relnamespace = 'public'::regnamespace) THEN
     RETURN false;
   END IF;
   IF parent IN ('notifications', 'delivery_attempts') THEN

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use super::{deliveries, dev_exec, dev_up, keys, migrate, redrive, serve, simulate, verify};
+use super::{deliveries, dev_exec, dev_up, keys, migrate, prove, publish, redrive, serve, simulate, verify};
 use crate::config::{Config, ConfigError};
 use crate::telemetry::logs;
 
@@ -40,8 +40,12 @@ enum Command {
     Redrive(redrive::RedriveArgs),
     /// Check what the database promises: nothing missing, nothing overdue, rollups = raw
     Verify(verify::VerifyArgs),
+    /// Publish a recording: a file of readings
+    Publish(publish::PublishArgs),
     /// Publish readings of made-up devices, with faults in them
     Simulate(simulate::SimulateArgs),
+    /// Kill the service again and again, and check that it kept its promises
+    Prove(prove::ProveArgs),
     /// Private servers, for trying things and for tests
     #[command(subcommand)]
     Dev(DevCommand),
@@ -76,13 +80,17 @@ pub async fn run(line: CommandLine) -> ExitCode {
 
 async fn dispatch(line: CommandLine) -> anyhow::Result<ExitCode> {
     let command = match line.command {
-        // These two have servers of their own: what is configured is not for them.
+        // These have servers of their own: what is configured is not for them.
         Command::Dev(DevCommand::Exec { command }) => return dev_exec::run(command).await,
         Command::Dev(DevCommand::Up) => return dev_up::run(line.config.as_deref()).await,
+        Command::Prove(args) => return prove::run(&args).await,
         command => command,
     };
     let config = Config::load(line.config.as_deref())?;
-    logs::start(config.log.format, &config.log.filter)?;
+    let quiet = matches!(command, Command::Publish(_)) && config.log.filter == "info";
+    // What it says itself is what there is to see.
+    let filter = if quiet { "warn" } else { &config.log.filter };
+    logs::start(config.log.format, filter)?;
     match command {
         Command::Serve(args) => serve::run(&config, &args).await,
         Command::Migrate(args) => migrate::run(&config, &args).await,
@@ -90,7 +98,8 @@ async fn dispatch(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Deliveries(command) => deliveries::run(&config, command).await.map(|()| ExitCode::SUCCESS),
         Command::Redrive(args) => redrive::run(&config, &args).await.map(|()| ExitCode::SUCCESS),
         Command::Verify(args) => verify::run(&config, &args).await,
+        Command::Publish(args) => publish::run(&config, &args).await,
         Command::Simulate(args) => simulate::run(&config, &args).await.map(|()| ExitCode::SUCCESS),
-        Command::Dev(_) => unreachable!("handled above"),
+        Command::Dev(_) | Command::Prove(_) => unreachable!("handled above"),
     }
 }

@@ -58,13 +58,14 @@ pub async fn run(command: Vec<OsString>) -> anyhow::Result<ExitCode> {
     Ok(exit_code(status))
 }
 
-struct Servers {
-    postgres: PrivatePostgres,
-    nats: PrivateNats,
+/// Throw-away servers.
+pub(super) struct Servers {
+    pub(super) postgres: PrivatePostgres,
+    pub(super) nats: PrivateNats,
 }
 
 impl Servers {
-    async fn start() -> anyhow::Result<Self> {
+    pub(super) async fn start() -> anyhow::Result<Self> {
         let state = StateDir::open()?;
         // One after the other, since both may have to use the package manager, and since PostgreSQL's package brings
         // the account that both servers run under.
@@ -75,7 +76,7 @@ impl Servers {
         Ok(Self { postgres: postgres?, nats: nats? })
     }
 
-    async fn stop(self) -> anyhow::Result<()> {
+    pub(super) async fn stop(self) -> anyhow::Result<()> {
         let (postgres, nats) = tokio::join!(self.postgres.stop(), self.nats.stop());
         postgres.and(nats)
     }

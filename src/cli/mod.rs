@@ -8,6 +8,8 @@ pub mod dev_exec;
 pub mod dev_up;
 pub mod keys;
 pub mod migrate;
+pub mod prove;
+pub mod publish;
 pub mod redrive;
 pub mod serve;
 pub mod simulate;

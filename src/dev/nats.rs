@@ -198,6 +198,7 @@ impl Server {
             name: "nats-server",
             program: self.program.clone(),
             arguments: vec![OsString::from("-c"), self.configuration_file().into()],
+            environment: Vec::new(),
             user: self.user,
             log: self.log(),
             stop: Signal::Term,

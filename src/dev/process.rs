@@ -83,6 +83,8 @@ pub struct ServerCommand {
     pub program: PathBuf,
     /// Its arguments; they are visible to every user of the machine, so no secrets.
     pub arguments: Vec<OsString>,
+    /// Variables of its environment, beside those that programs need to be found and loaded.
+    pub environment: Vec<(String, String)>,
     /// The account it runs under.
     pub user: ServerUser,
     /// Where its output is appended.
@@ -115,7 +117,7 @@ impl ServerProcess {
         let log_start = log.metadata()?.len();
 
         let mut command = what.user.command(&what.program, what.stop.name());
-        command.args(&what.arguments).process_group(0);
+        command.args(&what.arguments).envs(what.environment).process_group(0);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
 
         let (started, start) = mpsc::channel();
@@ -283,6 +285,7 @@ mod tests {
             name: "shell",
             program: "/bin/sh".into(),
             arguments: vec!["-c".into(), script.into()],
+            environment: Vec::new(),
             user: ServerUser::choose().unwrap(),
             log: "/dev/null".into(),
             stop: Signal::Term,

@@ -113,6 +113,11 @@ impl Hub {
         self.mind.script().next.push_back(answer.into());
     }
 
+    /// Forgets what is queued.
+    pub fn clear_answers(&self) {
+        self.mind.script().next.clear();
+    }
+
     /// What becomes of calls when nothing is queued; [`Answer::ByTheRules`] to begin with.
     pub fn set_default(&self, answer: impl Into<Answer>) {
         self.mind.script().default = answer.into();

@@ -1,0 +1,1 @@
+SELECT rule_id, series_id, breached_at, late FROM alerts

@@ -1,0 +1,1 @@
+SELECT (SELECT count(*) FROM flushes), (SELECT count(*) FROM outbox)

@@ -1,0 +1,228 @@
+//! Where the proof takes place: a database and a stream of its own, a tenant with rules, and a hub to page.
+//!
+//! The servers are private and throw-away: those that `watchbell dev exec` started, if it did, or some of our own. What
+//! `DATABASE_URL` names otherwise is never touched.
+
+use std::collections::HashMap;
+
+use anyhow::Context as _;
+use secrecy::SecretString;
+use serde_json::json;
+use tokio_postgres::Client;
+use url::Url;
+use uuid::Uuid;
+
+use super::recompute::PlainRule;
+use crate::api::key_store;
+use crate::cli::dev_exec::Servers;
+use crate::config::Config;
+use crate::db::{migrations, pool};
+use crate::deliver::secrets::SecretKey;
+use crate::dev::hub::server::{Hub, HubOptions};
+use crate::dev::token::random_hex;
+use crate::ingest::{broker, stream};
+use crate::model::ids::DestinationId;
+use crate::model::rule::Condition;
+use crate::model::tenant::TenantName;
+
+const UPSERT_DESTINATION: &str = include_str!("../../../sql/queries/demo/upsert_destination.sql");
+const INSERT_RULE: &str = include_str!("../../../sql/queries/demo/insert_rule.sql");
+
+const TENANT: &str = "proof";
+const HUB_KEY: &str = "the-key-of-the-hub-of-the-proof";
+/// Calls of the hub that are kept: all, or the proof proves nothing.
+const CALLS_KEPT: usize = 2_000_000;
+/// Seconds of event time.
+const COOLDOWN_SECONDS: i32 = 2;
+
+/// Where the proof takes place.
+pub struct Ground {
+    servers: Option<Servers>,
+    database: String,
+    server_config: Config,
+    /// The receiver.
+    pub hub: Hub,
+    /// The settings of the service.
+    pub config: Config,
+    /// The same as variables of an environment.
+    pub environment: Vec<(String, String)>,
+    /// A connection as the owner of the database.
+    pub owner: Client,
+    /// The broker.
+    pub broker: async_nats::Client,
+    /// The run's own name.
+    pub name: String,
+    /// Where readings go.
+    pub subject: String,
+    /// What is watched; every rule tells the hub.
+    pub rules: Vec<PlainRule>,
+}
+
+impl Ground {
+    /// Makes everything, up to a stream that nobody reads yet.
+    ///
+    /// # Errors
+    /// If servers can't be had, or refuse.
+    pub async fn prepare() -> anyhow::Result<Self> {
+        // The only TLS provider; a second call finds it there.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let lent = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let (servers, database_url, nats_url) =
+            match (lent("WATCHBELL_PRIVATE_SERVERS"), lent("DATABASE_URL"), lent("NATS_URL")) {
+                (Some(_), Some(database), Some(nats)) => (None, database, nats),
+                _ => {
+                    let servers = Servers::start().await?;
+                    let urls = (servers.postgres.url().to_owned(), servers.nats.url().to_owned());
+                    (Some(servers), urls.0, urls.1)
+                }
+            };
+        let name = format!("prove_{}", random_hex(6)?);
+        let server_config = settings([("DATABASE_URL".to_owned(), database_url.clone())])?;
+        let server = pool::connect_owner(&server_config.database).await?;
+        server
+            .batch_execute(&format!("CREATE DATABASE {name}"))
+            .await
+            .context("failed to make a database")?;
+        let mut url = Url::parse(&database_url).context("DATABASE_URL")?;
+        url.set_path(&name);
+
+        let secrets_key = random_hex(32)?;
+        let environment = environment(url.as_str(), &nats_url, &name, &secrets_key);
+        let config = settings(environment.clone())?;
+        let mut owner = pool::connect_owner(&config.database).await?;
+        migrations::migrate(&mut owner).await?;
+        let hub = Hub::start(HubOptions {
+            api_key: HUB_KEY.to_owned(),
+            rate_per_minute: None,
+            keep: CALLS_KEPT,
+            ..HubOptions::default()
+        })
+        .await?;
+        let hub_url = format!("http://{}", hub.address());
+        let rules = seed(&owner, &secrets_key, &hub_url).await?;
+        let broker = broker::connect(&config).await?;
+        stream::ensure(&async_nats::jetstream::new(broker.clone()), &config.ingest).await?;
+        Ok(Self {
+            servers,
+            database: name.clone(),
+            server_config,
+            subject: format!("{}.{TENANT}", config.ingest.subject_prefix),
+            hub,
+            config,
+            environment,
+            owner,
+            broker,
+            name,
+            rules,
+        })
+    }
+
+    /// Messages that the stream still holds.
+    ///
+    /// # Errors
+    /// If the broker does not answer.
+    pub async fn messages_left(&self) -> anyhow::Result<u64> {
+        let jetstream = async_nats::jetstream::new(self.broker.clone());
+        let mut stream = jetstream.get_stream(&self.config.ingest.stream).await?;
+        Ok(stream.info().await?.state.messages)
+    }
+
+    /// Takes it all away again.
+    ///
+    /// # Errors
+    /// If the servers don't stop.
+    pub async fn clear(self) -> anyhow::Result<()> {
+        self.hub.stop().await;
+        drop(self.owner);
+        match self.servers {
+            Some(servers) => servers.stop().await,
+            None => {
+                let jetstream = async_nats::jetstream::new(self.broker);
+                jetstream.delete_stream(&self.config.ingest.stream).await?;
+                let server = pool::connect_owner(&self.server_config.database).await?;
+                let drop = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.database);
+                Ok(server.batch_execute(&drop).await?)
+            }
+        }
+    }
+}
+
+fn settings(environment: impl IntoIterator<Item = (String, String)>) -> anyhow::Result<Config> {
+    Ok(Config::from_sources(None, environment.into_iter().collect::<HashMap<_, _>>())?)
+}
+
+/// Quick leases and retries, so that a minute holds many of them.
+fn environment(database: &str, nats: &str, name: &str, secrets_key: &str) -> Vec<(String, String)> {
+    let stream = name.to_uppercase();
+    let prefix = format!("{name}.readings");
+    [
+        ("DATABASE_URL", database),
+        ("NATS_URL", nats),
+        ("WATCHBELL__INGEST__STREAM", &stream),
+        ("WATCHBELL__INGEST__SUBJECT_PREFIX", &prefix),
+        ("WATCHBELL__INGEST__STREAM_MAX_BYTES", "268435456"),
+        ("WATCHBELL__INGEST__BATCH_INTERVAL_MS", "50"),
+        ("WATCHBELL__INGEST__ACK_WAIT_SECONDS", "3"),
+        ("WATCHBELL__DETECT__LEASE_SECONDS", "2"),
+        ("WATCHBELL__DETECT__COMMIT_INTERVAL_MS", "300"),
+        ("WATCHBELL__DELIVER__LEASE_SECONDS", "4"),
+        ("WATCHBELL__DELIVER__REQUEST_TIMEOUT_SECONDS", "2"),
+        ("WATCHBELL__DELIVER__WORKER_TTL_SECONDS", "2"),
+        ("WATCHBELL__DELIVER__RETRY__FIRST_DELAY_MS", "100"),
+        ("WATCHBELL__DELIVER__RETRY__FACTOR", "1.5"),
+        ("WATCHBELL__DELIVER__RETRY__MAX_DELAY_MS", "2000"),
+        ("WATCHBELL__DELIVER__EGRESS_ALLOW", "127.0.0.1/32"),
+        ("WATCHBELL__SECRETS__KEY", secrets_key),
+        ("WATCHBELL__API__LISTEN", "127.0.0.1:0"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into()
+}
+
+/// A tenant whose rules tell one hub. Two have no cooldown: each of their breaches is an alert.
+async fn seed(owner: &Client, secrets_key: &str, hub_url: &str) -> anyhow::Result<Vec<PlainRule>> {
+    let tenant = key_store::ensure_tenant(owner, &TenantName::parse(TENANT)?, "prove").await?;
+    let key = SecretKey::parse(&SecretString::from(secrets_key))?.context("the proof has no key")?;
+    let destination = DestinationId::new();
+    let sealed = key.seal(destination, &SecretString::from(HUB_KEY))?;
+    let settings = json!({ "url": hub_url });
+    owner
+        .execute(UPSERT_DESTINATION, &[&destination.0, &tenant.0, &"hub", &"hub", &settings, &sealed])
+        .await?;
+    let rules = [("hot", "temperature", true, 80.0, 0), ("lost", "pressure", false, 1.0, COOLDOWN_SECONDS)];
+    let rules = rules.into_iter().chain([("silent", "beat", false, 0.0, 0)]);
+    let mut plain = Vec::new();
+    for (name, metric, above, threshold, cooldown_seconds) in rules {
+        let condition = if above {
+            Condition::AboveThreshold { threshold }
+        } else {
+            Condition::BelowThreshold { threshold }
+        };
+        let id = Uuid::now_v7();
+        let condition = serde_json::to_value(&condition)?;
+        let destinations = [destination.0];
+        owner
+            .execute(
+                INSERT_RULE,
+                &[
+                    &id,
+                    &tenant.0,
+                    &name,
+                    &metric,
+                    &condition,
+                    &"critical",
+                    &cooldown_seconds,
+                    &destinations.as_slice(),
+                ],
+            )
+            .await?;
+        plain.push(PlainRule {
+            id,
+            metric,
+            above,
+            threshold,
+            cooldown: i64::from(cooldown_seconds) * 1_000_000,
+        });
+    }
+    Ok(plain)
+}
