@@ -35,7 +35,7 @@ pub fn schedule(seed: u64, length: Duration) -> Vec<Event> {
     let mut paused_until = [0.0; PROCESSES];
     while at < length.as_secs_f64() {
         // A short run has one pause at least.
-        let pauses = random.chance(0.25) || events.len() == 1;
+        let pauses = random.chance(0.35) || events.len() == 1;
         let pause = Duration::from_secs_f64(random.between(3.5, 7.0));
         let drawn = random.below(PROCESSES);
         // Who is paused wakes up again, and finds what was done without it.
