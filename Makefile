@@ -17,6 +17,9 @@ run: build ## start everything with a demo in it; Ctrl-C stops it, data are kept
 build:
 	$(CARGO) build --locked
 
+# Most tests wait for a server or a process: more of them at once than there are processors.
+export RUST_TEST_THREADS ?= 8
+
 test: build ## run all tests against throw-away servers; ARGS="name" runs some
 	$(WATCHBELL) dev exec -- $(CARGO) test --locked $(ARGS)
 

@@ -1,7 +1,7 @@
 //! Watchbell takes sensor readings in, finds what is wrong in them, and makes sure the people on call are told.
 //!
 //! ```text
-//!  sensors ──NATS JetStream──▶ ingest ──▶ detect ──▶ outbox ──▶ deliver ──▶ hub
+//!  sensors ──NATS JetStream──▶ ingest ──▶ detect ──▶ outbox ──▶ deliver ──▶ hub · engine · NATS
 //!                                 │          │          │          │
 //!                             readings   readings_1m  notifications  delivery_attempts ──▶ api · console · audit
 //!                             + flushes  alerts       + outbox

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use async_nats::jetstream::consumer::PullConsumer;
 use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
@@ -155,13 +156,21 @@ pub async fn start(config: &Config, roles: Roles) -> anyhow::Result<Running> {
     let owed = Arc::new(Notify::new());
     let broker = if roles.has(Role::Ingest) { Some(broker::connect(config).await?) } else { None };
     prepare_schema(config).await?;
+    // What can fail comes before anything runs: a start that fails leaves no request half sent.
+    let stream = match &broker {
+        Some(broker) => {
+            Some(stream::ensure(&async_nats::jetstream::new(broker.clone()), &config.ingest).await?)
+        }
+        None => None,
+    };
+    let listener = if roles.has(Role::Api) { Some(bind(config).await?) } else { None };
+    let key = SecretKey::parse(&config.secrets.key).context("secrets.key")?;
 
     let mut stages = vec![maintenance(config, &failed)?];
     let mut api_address = None;
-    if roles.has(Role::Api) {
-        let (stage, address) = start_api(config, broker.clone(), &metrics, &failed).await?;
-        stages.push(stage);
-        api_address = Some(address);
+    if let Some(listener) = listener {
+        api_address = Some(listener.local_addr()?);
+        stages.push(start_api(config, listener, broker.clone(), &metrics, &failed)?);
     }
     if roles.has(Role::Deliver) {
         let broker = match &broker {
@@ -169,7 +178,7 @@ pub async fn start(config: &Config, roles: Roles) -> anyhow::Result<Running> {
             None if config.nats.url.expose_secret().is_empty() => None,
             None => Some(broker::connect_eventually(config).await?),
         };
-        stages.extend(start_deliver(config, broker, &owed, &metrics, &failed)?);
+        stages.extend(start_deliver(config, broker, key, &owed, &metrics, &failed)?);
     }
     if roles.has(Role::Detect) {
         let stage = Stage::new("detect", &failed);
@@ -178,8 +187,8 @@ pub async fn start(config: &Config, roles: Roles) -> anyhow::Result<Running> {
         stage.spawn(detector.run(Arc::clone(&flushed), stage.cancel.clone()));
         stages.push(stage);
     }
-    if let Some(broker) = broker {
-        stages.extend(start_ingest(config, broker, &flushed, &metrics, &failed).await?);
+    if let (Some(broker), Some(stream)) = (broker, stream) {
+        stages.extend(start_ingest(config, broker, stream, &flushed, &metrics, &failed)?);
     }
     stages.reverse();
     tracing::info!(roles = ?roles.0, listen = ?api_address, "watchbell runs");
@@ -226,18 +235,21 @@ fn maintenance(config: &Config, failed: &CancellationToken) -> anyhow::Result<St
     Ok(stage)
 }
 
-async fn start_api(
+async fn bind(config: &Config) -> anyhow::Result<TcpListener> {
+    let listen = config.api.listen;
+    TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("failed to listen on {listen}: another program may have it; set api.listen"))
+}
+
+fn start_api(
     config: &Config,
+    listener: TcpListener,
     broker: Option<async_nats::Client>,
     metrics: &Arc<Metrics>,
     failed: &CancellationToken,
-) -> anyhow::Result<(Stage, SocketAddr)> {
+) -> anyhow::Result<Stage> {
     let stage = Stage::new("api", failed);
-    let listen = config.api.listen;
-    let listener = TcpListener::bind(listen).await.with_context(|| {
-        format!("failed to listen on {listen}: another program may have it; set api.listen")
-    })?;
-    let address = listener.local_addr()?;
     let pool = Pool::new(&config.database, DatabaseRole::Api, config.database.api_connections)?;
     let broker = broker.map(|client| {
         let connected = move || client.connection_state() == async_nats::connection::State::Connected;
@@ -250,13 +262,14 @@ async fn start_api(
             tracing::error!(%error, "the HTTP server failed");
         }
     });
-    Ok((stage, address))
+    Ok(stage)
 }
 
 /// The heartbeat is a stage of its own, that stops after the worker: it must beat while the last requests end.
 fn start_deliver(
     config: &Config,
     broker: Option<async_nats::Client>,
+    key: Option<SecretKey>,
     owed: &Arc<Notify>,
     metrics: &Arc<Metrics>,
     failed: &CancellationToken,
@@ -268,7 +281,6 @@ fn start_deliver(
     let time_to_live = Duration::from_secs(settings.worker_ttl_seconds);
     let heartbeat = Heartbeat::new(pool.clone(), time_to_live, Arc::clone(owed), Arc::clone(metrics));
     let id = heartbeat.id();
-    let key = SecretKey::parse(&config.secrets.key).context("secrets.key")?;
     let http = Sender::new(EgressGuard::new(settings.egress_allow.clone()))?;
     let broker = broker.map(|broker| {
         let jetstream = async_nats::jetstream::new(broker);
@@ -284,9 +296,10 @@ fn start_deliver(
 }
 
 /// Storing is a stage of its own, that stops after pulling: the buffer is emptied in between.
-async fn start_ingest(
+fn start_ingest(
     config: &Config,
     broker: async_nats::Client,
+    (handle, consumer): (stream::Handle, PullConsumer),
     flushed: &Arc<Notify>,
     metrics: &Arc<Metrics>,
     failed: &CancellationToken,
@@ -295,13 +308,13 @@ async fn start_ingest(
     let pulling = Stage::new("ingest", failed);
     let ingest = config.ingest.clone();
     let jetstream = async_nats::jetstream::new(broker.clone());
-    let (handle, consumer) = stream::ensure(&jetstream, &ingest).await?;
     let pool = Pool::new(&config.database, DatabaseRole::Worker, config.database.ingest_connections)?;
     let interval = Duration::from_millis(ingest.batch_interval_ms);
     let buffer = Arc::new(Buffer::new(ingest.batch_size, interval, ingest.batch_max));
     let seen = Arc::new(Seen::default());
     let gate = watch::Sender::new(true);
     let consumer = Consumer {
+        jetstream,
         consumer,
         resolver: Resolver::new(pool.clone(), &ingest),
         buffer: Arc::clone(&buffer),

@@ -114,8 +114,6 @@ CREATE TABLE workers (
 );
 
 GRANT SELECT ON tenants, config_version TO watchbell_worker;
--- To lock the row: what is settled was judged with the configuration that is in force.
-GRANT UPDATE (version) ON config_version TO watchbell_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON leases, workers TO watchbell_worker;
 
 ALTER TABLE tenants ENABLE ROW LEVEL SECURITY;

@@ -59,17 +59,21 @@ impl DemoSecrets {
     }
 
     fn save(&self, path: &Path) -> anyhow::Result<()> {
-        let unfinished = path.with_extension("new");
-        let mut file = std::fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&unfinished)?;
-        file.write_all(serde_json::to_string(self)?.as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(&unfinished, path).with_context(|| format!("failed to write {}", path.display()))
+        write_private(path, &serde_json::to_string(self)?)
     }
+}
+
+/// Writes a file that only its user can read; whole, or not at all.
+///
+/// # Errors
+/// If it can't be written.
+pub fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
+    let unfinished = path.with_extension("new");
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(&unfinished, path).with_context(|| format!("failed to write {}", path.display()))
 }
 
 /// Makes the tenant, its key, its destination at `hub_url` and its rules, where they are missing. Returns the key.

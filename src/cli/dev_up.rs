@@ -138,6 +138,8 @@ async fn show(servers: &mut Servers, state: &StateDir, file: Option<&Path>) -> a
             eprintln!("the simulator stopped: {error:#}");
         }
     });
+    let environment = state.path().join("env");
+    dev_demo::write_private(&environment, &exports(&config))?;
     let key = key.expose_secret();
     println!(
         "\nWatchbell runs. Its API is at http://{address}, the key of the tenant `demo` is\n  {key}\n\
@@ -146,7 +148,9 @@ async fn show(servers: &mut Servers, state: &StateDir, file: Option<&Path>) -> a
          \n  curl -s -H 'X-API-Key: {key}' 'http://{address}/api/deliveries?limit=3'\
          \n  curl -s http://{address}/readyz\n\
          \nSimulated pumps run hot or lose pressure now and then. The demo receiver answers 503 to its first {FIRST_503} calls.\n\
+         For the other commands, in another shell: . {}\n\
          Ctrl-C stops everything; the data stay in {}\n",
+        environment.display(),
         state.path().display()
     );
     live_view(&client, running, &running.metrics).await
@@ -182,6 +186,12 @@ fn config(file: Option<&Path>, database: &str, nats: &str, secrets: &DemoSecrets
         environment.remove(name);
     }
     Ok(Config::from_sources(file, environment)?)
+}
+
+/// What a shell needs to use the demo's servers.
+fn exports(config: &Config) -> String {
+    let (database, nats) = (config.database.url.expose_secret(), config.nats.url.expose_secret());
+    format!("export DATABASE_URL='{database}'\nexport NATS_URL='{nats}'\n")
 }
 
 /// One line a second: over itself on a terminal, one below the other elsewhere.

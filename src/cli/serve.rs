@@ -29,6 +29,15 @@ pub async fn run(config: &Config, args: &ServeArgs) -> anyhow::Result<ExitCode> 
         () = running.failed() => true,
     };
     tracing::info!("stopping: what is under way may end");
-    running.shut_down().await;
+    tokio::select! {
+        () = running.shut_down() => {}
+        // A second signal: whoever sends it does not want to wait.
+        _ = terminate.recv() => failed_to_wait(),
+        _ = interrupt.recv() => failed_to_wait(),
+    }
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn failed_to_wait() {
+    tracing::warn!("told to stop twice: what is under way is cut off, and will be found as unknown");
 }

@@ -9,7 +9,7 @@ const ENSURE: &str = include_str!("../../sql/queries/db/ensure_partitions.sql");
 const ENSURE_AHEAD: &str = include_str!("../../sql/queries/db/ensure_partitions_ahead.sql");
 
 /// Makes the partitions of the tables `parents` for each of `days` (UTC), where they are missing. Not to be called
-/// inside a transaction that does other work: attaching a partition takes locks.
+/// inside a transaction that does other work: attaching a partition takes locks. Returns how many were missing.
 ///
 /// # Errors
 /// If the database is away or refuses.
@@ -17,9 +17,9 @@ pub async fn ensure(
     client: &impl GenericClient,
     parents: &[&str],
     days: &[Date],
-) -> Result<(), DatabaseError> {
-    client.execute(ENSURE, &[&parents, &days]).await?;
-    Ok(())
+) -> Result<u64, DatabaseError> {
+    let made = client.query(ENSURE, &[&parents, &days]).await?;
+    Ok(made.iter().filter(|row| row.get(0)).count() as u64)
 }
 
 /// Makes the partitions of yesterday, today and the next three days of every partitioned table, on the database's

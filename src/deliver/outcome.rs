@@ -72,15 +72,19 @@ fn retry(context: Context<'_>, not_before: Option<Duration>, last: &str) -> Outc
 mod tests {
     use super::*;
 
-    #[test]
-    fn an_attempt_past_the_horizon_is_the_last() {
-        let policy = RetryPolicy {
+    fn policy() -> RetryPolicy {
+        RetryPolicy {
             first_delay_ms: 1000,
             factor: 2.0,
             max_delay_ms: 8000,
             jitter: 0.0,
             horizon_seconds: 10,
-        };
+        }
+    }
+
+    #[test]
+    fn an_attempt_past_the_horizon_is_the_last() {
+        let policy = policy();
         let context = |owed| Context {
             policy: &policy,
             attempt: 2,
@@ -97,13 +101,7 @@ mod tests {
 
     #[test]
     fn silence_is_ambiguous_where_repeats_do_harm_and_only_if_it_may_have_arrived() {
-        let policy = RetryPolicy {
-            first_delay_ms: 1000,
-            factor: 2.0,
-            max_delay_ms: 8000,
-            jitter: 0.0,
-            horizon_seconds: 10,
-        };
+        let policy = policy();
         let of = |error: &SendError, silence, owed| {
             let owed = Duration::from_secs(owed);
             of_error(error, Context { policy: &policy, attempt: 1, owed, chance: 0.0, silence })

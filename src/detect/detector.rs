@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -17,6 +19,7 @@ use super::settle::{Settled, settle};
 use crate::config;
 use crate::db::error::DatabaseError;
 use crate::db::lease::Lease;
+use crate::db::partitions;
 use crate::db::pool::Pool;
 use crate::model::reading::UnixMicros;
 use crate::telemetry::metrics::Metrics;
@@ -24,13 +27,14 @@ use crate::telemetry::metrics::Metrics;
 /// The lease's name.
 pub const LEASE: &str = "detect";
 
-/// Owed flushes below the floor, committed out of the order of their ids, are looked for this often; the lease is
-/// renewed as often when nothing else does it.
+/// Owed flushes below the floor, committed out of the order of their ids, are looked for this often.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// A fifth of what the lease lives unless it is configured otherwise.
+const RENEW_EVERY: Duration = Duration::from_secs(1);
 /// An old breach of which nothing was heard for this long burns still.
 const QUIET: Duration = Duration::from_secs(60);
-/// After a failed step.
-const PAUSE: Duration = Duration::from_millis(500);
+/// After a failed step: long enough for another process to take the lease.
+const PAUSE: Duration = Duration::from_millis(1200);
 
 /// What a step did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,8 +53,12 @@ pub struct Detector {
     settings: config::Detect,
     holder: Uuid,
     active: Option<Active>,
+    /// The lease under which a step failed.
+    failed: Option<Lease>,
     /// Whether flushes are judged and settled one by one, to find the one that the database refuses.
     one_by_one: bool,
+    /// It has not detected yet.
+    begins: bool,
     owed: Arc<Notify>,
     metrics: Arc<Metrics>,
 }
@@ -61,14 +69,25 @@ struct Active {
     judged: Judged,
     floor: i64,
     swept_at: Option<Instant>,
-    settled_at: Instant,
+    /// `None`: what is judged next is settled at once.
+    settled_at: Option<Instant>,
     renewed_at: Instant,
 }
 
 impl Detector {
     /// A detector that stands by. It rings `owed` after each commit that owes somebody a notification.
     pub fn new(pool: Pool, settings: config::Detect, owed: Arc<Notify>, metrics: Arc<Metrics>) -> Self {
-        Self { pool, settings, holder: Uuid::now_v7(), active: None, one_by_one: false, owed, metrics }
+        Self {
+            pool,
+            settings,
+            holder: Uuid::now_v7(),
+            active: None,
+            failed: None,
+            one_by_one: false,
+            begins: true,
+            owed,
+            metrics,
+        }
     }
 
     /// Steps until cancelled; then settles what is judged and gives the lease back. `flushed` rings when a batch was
@@ -83,7 +102,7 @@ impl Detector {
                 Ok(Step::StandingBy) => SWEEP_EVERY,
                 Err(error) => {
                     tracing::error!(%error, "detection failed, what it knew is loaded again");
-                    self.retire_memory();
+                    self.step_aside().await;
                     // Not woken early: it would fail as fast as batches come.
                     tokio::select! {
                         () = tokio::time::sleep(PAUSE) => continue,
@@ -102,33 +121,65 @@ impl Detector {
         }
     }
 
-    /// Takes owed flushes, judges them, and settles when something fired or it is time to.
+    /// Takes owed flushes, judges them, and settles when something fired or it is time to. The lease is renewed meanwhile, on
+    /// a connection of its own: a step may take longer than the lease lives.
     ///
     /// # Errors
     /// If the database is away. What it knew is thrown away: the flush rows are still there.
     pub async fn step(&mut self) -> Result<Step, DatabaseError> {
-        let result = self.try_step().await;
+        let Some(lease) = self.active.as_ref().map(|active| active.lease) else {
+            return self.stand_by().await;
+        };
+        let pool = self.pool.clone();
+        let result = tokio::select! {
+            result = self.work() => result,
+            lost = keep(&pool, &lease) => {
+                self.lose_lease();
+                return lost.map(|()| Step::StandingBy);
+            }
+        };
         if result.is_err() {
-            self.retire_memory();
+            self.failed = self.active.take().map(|active| active.lease);
+            self.metrics.detector_active.set(0);
         }
         result
     }
 
-    async fn try_step(&mut self) -> Result<Step, DatabaseError> {
-        let mut client = self.pool.get().await?;
-        let active = match &mut self.active {
-            Some(active) => active,
-            none => {
-                let time_to_live = Duration::from_secs(self.settings.lease_seconds);
-                let Some(lease) = Lease::acquire(&**client, LEASE, self.holder, time_to_live).await? else {
-                    return Ok(Step::StandingBy);
-                };
-                tracing::info!(epoch = lease.epoch, "this process detects");
-                self.metrics.detector_active.set(1);
-                let memory = Memory::load(&**client).await?;
-                none.insert(Active::new(lease, memory))
-            }
+    /// Takes the lease if it is free, and loads what there is to know.
+    async fn stand_by(&mut self) -> Result<Step, DatabaseError> {
+        let client = self.pool.get().await?;
+        let time_to_live = Duration::from_secs(self.settings.lease_seconds);
+        let Some(lease) = Lease::acquire(&**client, LEASE, self.holder, time_to_live).await? else {
+            return Ok(Step::StandingBy);
         };
+        tracing::info!(epoch = lease.epoch, "this process detects");
+        if self.begins {
+            // Once a process: what can't be judged goes back into quarantine.
+            let released = owed::release_quarantined(&**client).await?;
+            if released > 0 {
+                tracing::info!(flushes = released, "trying again what was in quarantine");
+            }
+            self.begins = false;
+        }
+        let memory = Memory::load(&**client).await?;
+        self.active = Some(Active::new(lease, memory));
+        self.metrics.detector_active.set(1);
+        Ok(Step::Worked(0))
+    }
+
+    /// After a failure: another process, of another version perhaps, may do better.
+    async fn step_aside(&mut self) {
+        if let Some(lease) = self.failed.take()
+            && let Ok(client) = self.pool.get().await
+            && let Err(error) = lease.release(&**client).await
+        {
+            tracing::debug!(%error, "failed to give the detector's lease back, it expires");
+        }
+    }
+
+    async fn work(&mut self) -> Result<Step, DatabaseError> {
+        let mut client = self.pool.get().await?;
+        let Some(active) = &mut self.active else { return Ok(Step::StandingBy) };
         let sweep = active.swept_at.is_none_or(|at| at.elapsed() >= SWEEP_EVERY);
         let floor = if sweep { 0 } else { active.floor };
         let limit = if self.one_by_one { 1 } else { self.settings.readings_per_step };
@@ -150,17 +201,17 @@ impl Detector {
         }
         let worked = active.judged.readings - before;
         self.metrics.readings_judged.inc_by(worked as u64);
-        let due = active.settled_at.elapsed() >= Duration::from_millis(self.settings.commit_interval_ms);
+        let interval = Duration::from_millis(self.settings.commit_interval_ms);
+        let due = active.settled_at.is_none_or(|at| at.elapsed() >= interval);
         let full = active.judged.readings >= self.settings.readings_per_step;
         if !active.judged.is_empty() && (due || full || self.one_by_one || active.judged.is_urgent()) {
             self.settle(&mut client).await?;
-        } else if active.renewed_at.elapsed() >= SWEEP_EVERY {
-            if active.lease.renew(&**client).await? {
-                active.renewed_at = Instant::now();
-            } else {
+        } else if active.renewed_at.elapsed() >= RENEW_EVERY {
+            if !active.lease.renew(&**client).await? {
                 self.lose_lease();
                 return Ok(Step::StandingBy);
             }
+            active.renewed_at = Instant::now();
         }
         Ok(if flushes.is_empty() { Step::Idle } else { Step::Worked(worked) })
     }
@@ -169,13 +220,17 @@ impl Detector {
         let Some(active) = &mut self.active else { return Ok(()) };
         let judged = std::mem::take(&mut active.judged);
         let settled = match settle(client, &active.lease, active.memory.config_version, &judged).await {
+            // Ids are of this process's clock, and it may have jumped to a day that nobody made a partition for.
+            Err(error) if error.is_missing_partition() && make_partitions(client, &judged).await? > 0 => {
+                return Err(error);
+            }
             Err(error) if error.is_refused() => return self.isolate(client, &judged.flushes, error).await,
             settled => settled?,
         };
         match settled {
             Settled::Committed { alerts, unrouted } => {
-                active.settled_at = Instant::now();
-                active.renewed_at = active.settled_at;
+                active.renewed_at = Instant::now();
+                active.settled_at = Some(active.renewed_at);
                 self.metrics.breaches_cooled_down.inc_by(judged.cooled_down);
                 self.metrics.alerts_opened.inc_by(alerts as u64);
                 self.metrics.alerts_unrouted.inc_by(unrouted as u64);
@@ -244,7 +299,9 @@ impl Detector {
     fn until_due(&self) -> Duration {
         let interval = Duration::from_millis(self.settings.commit_interval_ms);
         match &self.active {
-            Some(active) if !active.judged.is_empty() => interval.saturating_sub(active.settled_at.elapsed()),
+            Some(active) if !active.judged.is_empty() => {
+                active.settled_at.map_or(Duration::ZERO, |at| interval.saturating_sub(at.elapsed()))
+            }
             _ => SWEEP_EVERY,
         }
     }
@@ -260,6 +317,36 @@ impl Detector {
     }
 }
 
+/// Makes the partitions that the notifications need. How many were missing.
+async fn make_partitions(client: &deadpool_postgres::Object, judged: &Judged) -> Result<u64, DatabaseError> {
+    let mut days: Vec<Date> =
+        judged.notifications.iter().filter_map(|notification| day(notification.id.0)).collect();
+    days.sort_unstable();
+    days.dedup();
+    partitions::ensure(&***client, &["delivery_attempts", "notifications"], &days).await
+}
+
+/// The UTC day on which a UUIDv7 was made.
+fn day(id: Uuid) -> Option<Date> {
+    let (seconds, _) = id.get_timestamp()?.to_unix();
+    let at = Timestamp::from_second(i64::try_from(seconds).ok()?).ok()?;
+    Some(at.to_zoned(TimeZone::UTC).date())
+}
+
+/// Renews the lease again and again; ends when another has it.
+async fn keep(pool: &Pool, lease: &Lease) -> Result<(), DatabaseError> {
+    loop {
+        tokio::time::sleep(RENEW_EVERY).await;
+        let renewed = async { lease.renew(&**pool.get().await?).await };
+        match renewed.await {
+            Ok(true) => {}
+            Ok(false) => return Ok(()),
+            // The work meets the same error; what is settled is fenced in any case.
+            Err(error) => tracing::debug!(%error, "failed to renew the detector's lease"),
+        }
+    }
+}
+
 fn moment(settings: &config::Detect) -> Moment {
     let age = i64::try_from(settings.notify_max_age_seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000);
     let now = UnixMicros::from(Timestamp::now());
@@ -268,15 +355,14 @@ fn moment(settings: &config::Detect) -> Moment {
 
 impl Active {
     fn new(lease: Lease, memory: Memory) -> Self {
-        let now = Instant::now();
         Self {
             lease,
             memory,
             judged: Judged::default(),
             floor: 0,
             swept_at: None,
-            settled_at: now,
-            renewed_at: now,
+            settled_at: None,
+            renewed_at: Instant::now(),
         }
     }
 }

@@ -26,6 +26,7 @@ const LOAD_STATE: &str = include_str!("../../sql/queries/detect/load_rule_state.
 const LOAD_BURNING: &str = include_str!("../../sql/queries/detect/load_burning.sql");
 const LOAD_WINDOWS: &str = include_str!("../../sql/queries/detect/load_windows.sql");
 const LOAD_SERIES: &str = include_str!("../../sql/queries/detect/load_series.sql");
+const MEND_RULE: &str = include_str!("../../sql/queries/detect/mend_rule.sql");
 const FAULT_RULE: &str = include_str!("../../sql/queries/detect/fault_rule.sql");
 
 /// A series as detection needs it.
@@ -73,7 +74,8 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Reads everything but the series. A rule that can't be read is marked `faulted` and left out.
+    /// Reads everything but the series. A rule that can't be read is marked `faulted` and left out,
+    /// until it can be read: by a newer program, or after somebody mended it.
     ///
     /// # Errors
     /// If the database is away.
@@ -82,10 +84,19 @@ impl Memory {
         let config_version = client.query_one(CONFIG_VERSION, &[]).await?.get(0);
         let mut rules: HashMap<_, Vec<_>> = HashMap::new();
         for row in client.query(LOAD_RULES, &[]).await? {
+            let id: uuid::Uuid = row.get(0);
+            let known_fault: Option<&str> = row.get(10);
             match rule(&row) {
-                Ok(rule) => rules.entry((rule.tenant, rule.metric.clone())).or_default().push(Arc::new(rule)),
+                Ok(rule) => {
+                    if known_fault.is_some() {
+                        tracing::info!(rule_id = %id, "rule can be read again");
+                        client.execute(MEND_RULE, &[&id]).await?;
+                    }
+                    rules.entry((rule.tenant, rule.metric.clone())).or_default().push(Arc::new(rule));
+                }
+                // Known already: said when it was found.
+                Err(fault) if known_fault == Some(&fault) => {}
                 Err(fault) => {
-                    let id: uuid::Uuid = row.get(0);
                     tracing::error!(rule_id = %id, fault, "rule can't be read, it is marked faulted");
                     client.execute(FAULT_RULE, &[&id, &fault]).await?;
                 }

@@ -7,6 +7,7 @@ use crate::model::batch::unpack;
 use crate::model::reading::Reading;
 
 const TAKE: &str = include_str!("../../sql/queries/detect/owed_flushes.sql");
+const RELEASE_QUARANTINED: &str = include_str!("../../sql/queries/detect/release_quarantined_flushes.sql");
 const QUARANTINE: &str = include_str!("../../sql/queries/detect/quarantine_flush.sql");
 
 /// An owed batch.
@@ -41,6 +42,14 @@ pub async fn take(
         }
     }
     Ok(flushes)
+}
+
+/// Owes the flushes in quarantine again: another program, a newer one perhaps, may be able to judge them. How many.
+///
+/// # Errors
+/// If the database is away.
+pub async fn release_quarantined(client: &impl GenericClient) -> Result<u64, DatabaseError> {
+    Ok(client.execute(RELEASE_QUARANTINED, &[]).await?)
 }
 
 /// Sets a flush aside that can't be judged: it is kept, with the reason, and is owed no more.

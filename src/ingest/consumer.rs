@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::jetstream::Context;
 use async_nats::jetstream::consumer::PullConsumer;
 use async_nats::jetstream::message::{Acker, Message};
 use futures_util::StreamExt;
@@ -19,6 +20,7 @@ use super::decode::{as_sent, decode};
 use super::flusher::give_back;
 use super::reject::{Reason, Refusal, Reject};
 use super::resolve::Resolver;
+use super::stream;
 use super::validate::{NamedReading, Window, validate};
 use crate::config;
 use crate::db::error::DatabaseError;
@@ -37,11 +39,15 @@ const PULL_EXPIRES: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(250);
 /// When we stop and the broker has sent nothing for this long, nothing is on its way.
 const QUIET: Duration = Duration::from_millis(100);
+/// Failed pulls in a row, after which stream and consumer are looked at, and made again if they are gone.
+const FAILURES_BEFORE_ENSURE: u32 = 4;
 /// Rejects kept of one message; the others are only counted.
 const REJECTS_KEPT: usize = 20;
 
 /// Fills the buffer from the stream.
 pub struct Consumer {
+    /// For making stream and consumer again, when somebody deleted them.
+    pub jetstream: Context,
     /// On the broker.
     pub consumer: PullConsumer,
     /// Knows tenants and series.
@@ -68,6 +74,7 @@ struct Incoming {
 impl Consumer {
     /// Runs until cancelled and nothing is on its way any more, then closes the buffer.
     pub async fn run(mut self, cancel: CancellationToken) {
+        let mut failures = 0;
         while !cancel.is_cancelled() {
             let open = tokio::select! {
                 // The sender lives in the flusher; when it is gone the process is stopping.
@@ -77,12 +84,28 @@ impl Consumer {
             if !open {
                 break;
             }
-            if let Err(error) = self.pull(&cancel).await {
-                tracing::warn!(%error, "failed to pull from the stream, trying again");
-                tokio::time::sleep(PAUSE).await;
+            match self.pull(&cancel).await {
+                Ok(()) => failures = 0,
+                Err(error) => {
+                    tracing::warn!(%error, "failed to pull from the stream, trying again");
+                    failures += 1;
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+            if failures >= FAILURES_BEFORE_ENSURE {
+                failures = 0;
+                self.ensure_consumer().await;
             }
         }
         self.buffer.close();
+    }
+
+    /// Somebody may have deleted the consumer, or the whole stream.
+    async fn ensure_consumer(&mut self) {
+        match stream::ensure(&self.jetstream, &self.ingest).await {
+            Ok((_, consumer)) => self.consumer = consumer,
+            Err(error) => tracing::error!(%error, "the stream can't be pulled from"),
+        }
     }
 
     /// One pull, until it is used up or found nothing more. Once cancelled, what is on its way is still taken: nobody else
@@ -168,7 +191,9 @@ impl Consumer {
                 .and_then(|(_, tenant)| *tenant)
                 .ok_or_else(|| Refusal::new(Reason::UnknownTenant, format!("there is no tenant `{name}`")))
         };
-        let now = UnixMicros::from(Timestamp::now());
+        // A clock of ours that is behind must not make what the broker stored look as if it came from the future.
+        let stored = incoming.iter().map(|one| one.stored_at).max();
+        let now = UnixMicros::from(Timestamp::now()).max(stored.unwrap_or(UnixMicros(i64::MIN)));
         let window = Window::around(now, self.ingest.accepted_days, self.ingest.future_tolerance_seconds);
         let mut named = Vec::new();
         let mut rejects = Vec::new();

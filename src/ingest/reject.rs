@@ -14,7 +14,7 @@ pub enum Reason {
     NotJson,
     /// A field is missing or of another type.
     NotAReading,
-    /// The value is not a finite number.
+    /// The value is not a finite number, or so large that its square could not be computed.
     NotFinite,
     /// A name or unit is empty, too long, or has control characters.
     BadText,
@@ -87,6 +87,12 @@ impl Refusal {
     /// Binds it to the input that it is about.
     pub fn of(self, tenant: Option<TenantId>, subject: &str, payload: &[u8]) -> Reject {
         let payload = payload[..payload.len().min(PAYLOAD_KEPT)].to_vec();
-        Reject { tenant, subject: subject.to_owned(), reason: self.reason, detail: self.detail, payload }
+        Reject {
+            tenant,
+            subject: subject.replace('\0', "\\0"),
+            reason: self.reason,
+            detail: self.detail,
+            payload,
+        }
     }
 }

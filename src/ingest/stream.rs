@@ -161,6 +161,9 @@ fn compare_stream(asked: &StreamConfig, found: &StreamConfig) -> Result<(), Stre
         let (found, asked) = (found.max_bytes.to_string(), asked.max_bytes.to_string());
         return differ("max_bytes", found, asked, "ingest.stream_max_bytes");
     }
+    if found.no_ack {
+        return differ("no_ack", "true".to_owned(), "false".to_owned(), "ingest.stream");
+    }
     // Each of these would drop what was accepted.
     for (field, found) in [
         ("max_msgs", found.max_messages),
@@ -203,6 +206,14 @@ fn compare_consumer(
     }
     if !found.filter_subject.is_empty() || !found.filter_subjects.is_empty() {
         return differ("filter_subject", found.filter_subject.clone(), "none".to_owned(), "ingest.consumer");
+    }
+    if found.headers_only {
+        return differ("headers_only", "true".to_owned(), "false".to_owned(), "ingest.consumer");
+    }
+    if !found.inactive_threshold.is_zero() {
+        // The broker would delete it, and what it knows of acknowledgements, while the service is stopped.
+        let found = format!("{:?}", found.inactive_threshold);
+        return differ("inactive_threshold", found, "none".to_owned(), "ingest.consumer");
     }
     Ok(())
 }

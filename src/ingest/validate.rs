@@ -12,6 +12,8 @@ use crate::model::reading::UnixMicros;
 const DEVICE_MAX: usize = 256;
 /// Longest metric name in bytes.
 const METRIC_MAX: usize = 128;
+/// Largest magnitude of a value.
+const LARGEST_VALUE: f64 = 1e140;
 /// Longest unit in bytes.
 const UNIT_MAX: usize = 32;
 
@@ -64,11 +66,16 @@ pub fn validate<'a>(
     if let Some(unit) = &raw.unit {
         check_text("unit", unit, UNIT_MAX)?;
     }
-    if !raw.value.is_finite() {
-        return Err(Refusal::new(Reason::NotFinite, "value is not a finite number"));
+    // The largest whose squares can be added up a hundred million times: statistics must not fail on what was stored.
+    if raw.value.abs() > LARGEST_VALUE || raw.value.is_nan() {
+        return Err(Refusal::new(
+            Reason::NotFinite,
+            format!("value is not a number from -{LARGEST_VALUE:e} to {LARGEST_VALUE:e}"),
+        ));
     }
     let ts = match raw.ts.map(|ts| ts.get()) {
-        None | Some("null") => fallback,
+        // The broker's own time is never refused: nobody could send it better.
+        None | Some("null") => return Ok(named(raw, fallback)),
         Some(text) => parse_ts(text)?,
     };
     if ts < window.from {
@@ -80,13 +87,17 @@ pub fn validate<'a>(
     if ts > window.until {
         return Err(Refusal::new(Reason::InTheFuture, format!("{} lies in the future", ts.to_timestamp())));
     }
-    Ok(NamedReading {
+    Ok(named(raw, ts))
+}
+
+fn named<'a>(raw: &RawReading<'a>, ts: UnixMicros) -> NamedReading<'a> {
+    NamedReading {
         device: raw.device.clone(),
         metric: raw.metric.clone(),
         unit: raw.unit.clone(),
         ts,
         value: raw.value,
-    })
+    }
 }
 
 fn check_text(field: &str, text: &str, max: usize) -> Result<(), Refusal> {

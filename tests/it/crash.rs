@@ -183,7 +183,7 @@ async fn a_late_acceptance_is_remembered_when_the_worker_after_it_dies_too() {
 #[tokio::test]
 async fn an_outcome_is_kept_while_the_database_is_away_and_nothing_is_sent_twice() {
     let mut app = TestApp::new(&[]).await;
-    let proxy = app.put_proxy_before_database().await;
+    let proxy = app.put_a_proxy_before_the_database().await;
     let ids = app.owe(app.destination, 3).await;
     let mut courier = Courier::new(&app.config()).await;
     courier.claim().await;
@@ -208,7 +208,7 @@ async fn a_completion_repeated_after_its_commits_answer_was_lost_is_not_recorded
     {
         let mut app = TestApp::new(&[("deliver.retry.first_delay_ms", "600000")]).await;
         app.hub.set_default(answer);
-        let proxy = app.put_proxy_before_database().await;
+        let proxy = app.put_a_proxy_before_the_database().await;
         let id = app.owe_one().await;
         let mut courier = Courier::new(&app.config()).await;
         courier.claim().await;
@@ -236,7 +236,7 @@ async fn a_completion_repeated_after_its_commits_answer_was_lost_is_not_recorded
 #[tokio::test]
 async fn a_claim_whose_commits_answer_was_lost_sends_nothing_and_is_found_as_unknown() {
     let mut app = TestApp::new(&SHORT_LEASE).await;
-    let proxy = app.put_proxy_before_database().await;
+    let proxy = app.put_a_proxy_before_the_database().await;
     let mut courier = Courier::new(&app.config()).await;
     let id = app.owe_one().await;
     proxy.lose_next_commits_answer();

@@ -8,6 +8,7 @@ use watchbell::model::reading::{Reading, UnixMicros};
 use watchbell::runtime::{Role, Roles};
 
 use super::support::app::{TestApp, reading, temperature};
+use super::support::wait::until;
 
 fn roles() -> Roles {
     Roles::of(&[Role::Ingest, Role::Detect])
@@ -120,6 +121,37 @@ async fn a_rule_that_cannot_be_read_is_marked_faulted_and_stops_nobody() {
         assert_eq!(state, "faulted");
         assert!(fault.is_some_and(|fault| fault.contains("condition")), "{fault:?}");
     }
+    let mend = r#"UPDATE rules SET condition = '{"kind": "above_threshold", "threshold": 80}' WHERE name = 'broken'"#;
+    app.owner().batch_execute(mend).await.unwrap();
+    let mended = "SELECT count(*) FROM rules WHERE name = 'broken' AND state = 'active' AND fault IS NULL";
+    until("the mended rule is read", async || {
+        app.publish(temperature(10.0, 0)).await;
+        app.wait_until_judged().await;
+        (app.count(mended).await == 1).then_some(())
+    })
+    .await;
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn numbers_that_postgres_cannot_multiply_do_not_stop_detection() {
+    let mut app = TestApp::new(&[("detect.commit_interval_ms", "1")]).await;
+    app.start(roles()).await;
+    let minute = Timestamp::now().as_second() / 60 * 60 - 60;
+    for (second, value) in
+        [(1, "0"), (2, "1e-200"), (3, "-1e140"), (4, "1e140"), (5, "5e-324"), (6, "1e-160")]
+    {
+        let reading = r#"{"device": "pump-1", "metric": "pressure", "value": VALUE, "ts": TS}"#;
+        let reading = reading.replace("VALUE", value).replace("TS", &(minute + second).to_string());
+        app.publish(reading).await;
+        app.wait_until_judged().await;
+    }
+    app.publish(r#"{"device": "pump-1", "metric": "pressure", "value": 1e300}"#).await;
+    app.wait_for_count("SELECT count(*) FROM rejected_readings WHERE reason = 'not_finite'", 1).await;
+    app.publish(temperature(90.0, 1)).await;
+    app.wait_for_count("SELECT count(*) FROM alerts", 1).await;
+    assert_eq!(app.count("SELECT count(*) FROM flushes").await, 0);
+    assert_eq!(app.count("SELECT coalesce(sum(count), 0)::bigint FROM readings_1m").await, 7);
     app.stop().await;
 }
 
@@ -187,6 +219,6 @@ async fn a_batch_that_cannot_be_judged_is_quarantined_with_its_reason_and_the_re
     assert_eq!(app.count("SELECT count(*) FROM alerts").await, 1);
     // And what comes after is judged as ever.
     app.publish(temperature(20.0, 30)).await;
-    app.wait_for_count("SELECT sum(count)::bigint FROM readings_1m", 3).await;
+    app.wait_for_count("SELECT coalesce(sum(count), 0)::bigint FROM readings_1m", 3).await;
     app.stop().await;
 }

@@ -32,14 +32,35 @@ async fn a_heartbeat_that_is_renewed_in_time_keeps_its_id() {
 }
 
 #[tokio::test]
-async fn a_heartbeat_that_came_late_goes_on_under_a_new_id_and_claims_under_it() {
+async fn a_heartbeat_that_came_late_keeps_its_id_and_its_requests_when_nobody_took_it_for_dead() {
+    let app = TestApp::new(&[("deliver.worker_ttl_seconds", "1")]).await;
+    app.hub.set_default(Answer::Hang);
+    let id = app.owe_one().await;
+    let mut courier = Courier::new(&app.config()).await;
+    courier.claim().await;
+    let former = courier.id();
+    app.wait_for_count(ALIVE, 0).await;
+    let renewed = until("it has been alive for a time to live again", async || {
+        let before = app.count(ALIVE).await;
+        (courier.heartbeat.step().await.unwrap() == 0 && before == 1).then_some(())
+    });
+    renewed.await;
+    assert_eq!(courier.id(), former);
+    assert_eq!(app.delivery(id).await["status"], "in_flight");
+    assert!(app.outcomes(id).await.is_empty(), "nothing is `unknown` while its request runs");
+}
+
+#[tokio::test]
+async fn a_worker_that_was_taken_for_dead_goes_on_under_a_new_id_and_claims_under_it() {
     let app = TestApp::new(&[("deliver.worker_ttl_seconds", "1")]).await;
     let mut courier = Courier::new(&app.config()).await;
     let former = courier.id();
-    app.wait_for_count(ALIVE, 0).await;
+    app.owner().execute("DELETE FROM workers", &[]).await.unwrap();
+    let id = app.owe_one().await;
+    courier.find_nothing_due().await;
+    assert_eq!(app.delivery(id).await["status"], "pending", "the dead claim nothing");
     courier.heartbeat.step().await.unwrap();
     assert_ne!(courier.id(), former);
-    let id = app.owe_one().await;
     courier.claim().await;
     assert_eq!(app.delivery(id).await["leased_by"], courier.id());
 }

@@ -5,7 +5,7 @@ use watchbell::db::pool;
 use watchbell::runtime::{Role, Roles};
 
 use super::support::app::{TestApp, reading, temperature};
-use super::support::faults::slow_commits;
+use super::support::faults::{slow_commits, slow_registration};
 use super::support::load::readings;
 
 const INGEST_AND_DETECT: [Role; 2] = [Role::Ingest, Role::Detect];
@@ -155,14 +155,16 @@ async fn two_processes_that_meet_the_same_new_devices_register_them_once_and_los
     let app = TestApp::new(&[]).await;
     app.make_stream().await;
     let start = jiff::Timestamp::now() - jiff::SignedDuration::from_secs(60);
-    let messages = (0..2_000).map(|number| {
-        let mut array = readings(1_000, start, number * 10, 10);
+    // One pull takes 500 messages: the first of either process names the same devices.
+    let messages = (0..1_000).map(|number| {
+        let mut array = readings(100, start, number * 20, 20);
         for (index, element) in array.iter_mut().enumerate() {
             element["metric"] = json!(format!("metric-{}", index % 3));
         }
         Value::from(array).to_string()
     });
     app.publish_all(messages).await;
+    slow_registration(app.owner()).await;
     // Both have read that the devices are unknown, and both stand before the table, when it opens.
     let gate = pool::connect_owner(&app.database.config.database).await.unwrap();
     gate.batch_execute("BEGIN; LOCK TABLE devices IN SHARE ROW EXCLUSIVE MODE").await.unwrap();
@@ -174,7 +176,7 @@ async fn two_processes_that_meet_the_same_new_devices_register_them_once_and_los
     for service in services {
         assert_eq!(service.terminate().await, Some(0));
     }
-    assert_eq!(app.count("SELECT count(*) FROM devices").await, 1_000);
+    assert_eq!(app.count("SELECT count(*) FROM devices").await, 100);
     let named = "SELECT count(*) FROM (SELECT DISTINCT device_id, metric FROM series) AS named";
     assert_eq!(app.count("SELECT count(*) FROM series").await, app.count(named).await);
     let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";

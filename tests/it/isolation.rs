@@ -216,3 +216,32 @@ async fn assert_unchangeable(client: &Client, sql: &str) {
     ];
     assert!(codes.contains(error.code().unwrap()), "{sql}: {error:?}");
 }
+
+#[tokio::test]
+async fn no_function_with_the_owners_rights_is_open_to_everybody() {
+    let database = TestDatabase::new().await;
+    let query = "SELECT proname::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+                 WHERE n.nspname = 'public' AND p.prosecdef AND has_function_privilege('public', p.oid, 'EXECUTE')";
+    let rows = database.owner.query(query, &[]).await.unwrap();
+    let open: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    assert!(open.is_empty(), "{open:?}");
+}
+
+#[tokio::test]
+async fn nobody_chooses_when_history_was_recorded() {
+    let database = TestDatabase::new().await;
+    database.owner.batch_execute("SET ROLE watchbell_worker").await.unwrap();
+    for (table, column) in [
+        ("delivery_attempts", "recorded_at"),
+        ("delivery_attempts", "xid"),
+        ("notifications", "created_at"),
+        ("alerts", "opened_at"),
+        ("alert_events", "at"),
+        ("dead_letters", "xid"),
+    ] {
+        let query = "SELECT has_column_privilege('watchbell_worker', $1, $2, 'INSERT')
+                         OR has_column_privilege('watchbell_worker', $1, $2, 'UPDATE')";
+        let may: bool = database.owner.query_one(query, &[&table, &column]).await.unwrap().get(0);
+        assert!(!may, "{table}.{column}");
+    }
+}

@@ -64,6 +64,8 @@ async fn with_the_database_killed_under_load_nothing_is_lost_or_doubled() {
         let stored = app.count("SELECT count(*) FROM readings").await;
         stored_more_than(&app, stored + 1_000).await;
         server.kill_hard().await.unwrap();
+        let backlog = app.messages_in_stream().await + 150;
+        until("a backlog", async || (app.messages_in_stream().await > backlog).then_some(())).await;
         server.restart().await.unwrap();
         app.database.reconnect().await;
     }

@@ -122,17 +122,6 @@ impl TestApp {
         Config::from_sources(None, self.environment.clone()).unwrap()
     }
 
-    /// From now on whoever uses the settings reaches the database through the proxy; [`Self::owner`] does not.
-    pub async fn put_proxy_before_database(&mut self) -> Proxy {
-        let mut url: url::Url = self.environment["DATABASE_URL"].parse().unwrap();
-        let target = url.socket_addrs(|| Some(5432)).unwrap()[0];
-        let proxy = Proxy::start(target).await;
-        url.set_ip_host(proxy.address.ip()).unwrap();
-        url.set_port(Some(proxy.address.port())).unwrap();
-        self.environment.insert("DATABASE_URL".to_owned(), url.to_string());
-        proxy
-    }
-
     pub fn owner(&self) -> &Client {
         &self.database.owner
     }

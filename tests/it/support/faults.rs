@@ -26,3 +26,12 @@ pub async fn slow_commits(owner: &Client) {
                  FOR EACH ROW EXECUTE FUNCTION sleep_in_commit();";
     owner.batch_execute(sql).await.unwrap();
 }
+
+/// Makes the registration of each device take a moment, so that two that register the same meet.
+pub async fn slow_registration(owner: &Client) {
+    let sql = "CREATE FUNCTION sleep_in_insert() RETURNS trigger LANGUAGE plpgsql
+                 AS $$ BEGIN PERFORM pg_sleep(0.005); RETURN NEW; END $$;
+               CREATE TRIGGER slow_registration BEFORE INSERT ON devices
+                 FOR EACH ROW EXECUTE FUNCTION sleep_in_insert();";
+    owner.batch_execute(sql).await.unwrap();
+}
