@@ -6,7 +6,7 @@ CARGO_TARGET_DIR ?= target
 WATCHBELL := $(CARGO_TARGET_DIR)/debug/watchbell
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check
+.PHONY: help run build test prove check
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -22,6 +22,9 @@ export RUST_TEST_THREADS ?= 8
 
 test: build ## run all tests against throw-away servers; ARGS="name" runs some
 	$(WATCHBELL) dev exec -- $(CARGO) test --locked $(ARGS)
+
+prove: build ## kill the service for a minute and check its promises; ARGS="--minutes 20 --seed 7"
+	$(WATCHBELL) prove $(ARGS)
 
 check: ## format, lints and documentation, warnings denied
 	$(CARGO) fmt --check

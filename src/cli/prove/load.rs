@@ -102,7 +102,7 @@ impl Load {
             return self.publish(message).await;
         }
         let size = if self.random.chance(0.7) { 2 + self.random.below(9) } else { 1 };
-        if self.random.chance(0.1) {
+        if self.random.chance(0.3) {
             // Each is known to be stored before the next is sent, so no two have the same store time.
             return self.publish_clockless(size.min(4)).await;
         }

@@ -1,5 +1,7 @@
 //! How the hub misbehaves: a seeded mix of acceptance, errors, 429 and silence.
 
+use std::time::Duration;
+
 use super::random::Random;
 use crate::dev::hub::Answer;
 use crate::dev::hub::server::Hub;
@@ -29,7 +31,9 @@ impl Mood {
 
     fn answer(&mut self) -> Answer {
         match self.random.unit() {
-            ..0.55 => Answer::ByTheRules,
+            ..0.35 => Answer::ByTheRules,
+            // Taken, and answered so late that a kill or a pause may come in between.
+            ..0.55 => Answer::Slow(Duration::from_secs_f64(self.random.between(0.1, 1.8))),
             ..0.75 => Answer::status(500),
             ..0.85 => Answer::too_many_requests("1"),
             _ => Answer::Hang,

@@ -32,15 +32,22 @@ pub fn schedule(seed: u64, length: Duration) -> Vec<Event> {
     let mut random = Random::new(seed, "faults");
     let mut events: Vec<Event> = Vec::new();
     let mut at = random.between(1.5, 4.0);
+    let mut paused_until = [0.0; PROCESSES];
     while at < length.as_secs_f64() {
         // A short run has one pause at least.
-        let pauses = random.chance(0.25) || events.len() == 1;
+        let pauses = random.chance(0.35) || events.len() == 1;
         let pause = Duration::from_secs_f64(random.between(3.5, 7.0));
-        events.push(Event {
-            at: Duration::from_secs_f64(at),
-            process: random.below(PROCESSES),
-            fault: if pauses { Fault::Pause(pause) } else { Fault::Kill },
-        });
+        let drawn = random.below(PROCESSES);
+        // Who is paused wakes up again, and finds what was done without it.
+        let awake =
+            (0..PROCESSES).map(|place| (drawn + place) % PROCESSES).find(|place| paused_until[*place] < at);
+        if let Some(process) = awake {
+            if pauses {
+                paused_until[process] = at + pause.as_secs_f64() + 0.5;
+            }
+            let fault = if pauses { Fault::Pause(pause) } else { Fault::Kill };
+            events.push(Event { at: Duration::from_secs_f64(at), process, fault });
+        }
         at += random.between(1.5, 4.5);
     }
     events

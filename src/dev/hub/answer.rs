@@ -2,12 +2,16 @@
 //!
 //! Owns the words in which a test says how the hub should misbehave. [`super::rules`] and [`super::server`] use them.
 
+use std::time::Duration;
+
 /// What becomes of a call.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Answer {
     /// What the contract says.
     #[default]
     ByTheRules,
+    /// What the contract says, but this much later: the call is taken at once, and its caller may be gone by then.
+    Slow(Duration),
     /// This, whatever was asked.
     Reply(Reply),
     /// Nothing, for as long as the caller keeps the connection.

@@ -209,18 +209,22 @@ impl Mind {
         self.script.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn decide(&self, call: Call<'_>) -> Answer {
+    /// What becomes of a call, and how long its answer takes.
+    fn decide(&self, call: Call<'_>) -> (Answer, Duration) {
         let scripted = {
             let mut script = self.script();
             script.next.pop_front().unwrap_or_else(|| script.default.clone())
         };
         match scripted {
-            Answer::ByTheRules => {
-                let mut rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
-                Answer::Reply(rules.answer(call, Instant::now()))
-            }
-            other => other,
+            Answer::ByTheRules => (self.by_the_rules(call), Duration::ZERO),
+            Answer::Slow(delay) => (self.by_the_rules(call), delay),
+            other => (other, Duration::ZERO),
         }
+    }
+
+    fn by_the_rules(&self, call: Call<'_>) -> Answer {
+        let mut rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        Answer::Reply(rules.answer(call, Instant::now()))
     }
 }
 
@@ -234,7 +238,7 @@ async fn take_call(
         // The caller went away in the middle; it never was a call.
         return StatusCode::BAD_REQUEST.into_response();
     };
-    let answer = mind.decide(Call {
+    let (answer, delay) = mind.decide(Call {
         method: head.method.as_str(),
         path: head.uri.path(),
         headers: &head.headers,
@@ -243,7 +247,7 @@ async fn take_call(
     let answered = match &answer {
         Answer::Reply(reply) => Answered::Status(reply.status),
         Answer::Hang => Answered::Hung,
-        Answer::Close | Answer::ByTheRules => Answered::Closed,
+        Answer::Close | Answer::ByTheRules | Answer::Slow(_) => Answered::Closed,
     };
     let event: Value = serde_json::from_slice(&body).unwrap_or_default();
     mind.record.push(Received {
@@ -256,12 +260,15 @@ async fn take_call(
         answered,
     });
     match answer {
-        Answer::Reply(reply) => response(reply),
+        Answer::Reply(reply) => {
+            tokio::time::sleep(delay).await;
+            response(reply)
+        }
         Answer::Hang => {
             line.when_cut().await;
             StatusCode::SERVICE_UNAVAILABLE.into_response() // nobody sees it: the line is cut by then
         }
-        Answer::Close | Answer::ByTheRules => {
+        Answer::Close | Answer::ByTheRules | Answer::Slow(_) => {
             line.cut();
             StatusCode::SERVICE_UNAVAILABLE.into_response() // nor this
         }
@@ -362,6 +369,23 @@ mod tests {
         assert_eq!(post(&hub, "b").await.unwrap().status(), 503);
         hub.set_default(Answer::ByTheRules);
         assert_eq!(post(&hub, "b").await.unwrap().status(), 200);
+    }
+
+    #[tokio::test]
+    async fn a_slow_call_is_on_record_before_it_is_answered() {
+        let hub = Hub::start(HubOptions::default()).await.unwrap();
+        hub.push_answer(Answer::Slow(PATIENCE));
+        let url = hub.url();
+        let body = r#"{"event_type":"t","event_id":"n","payload":{}}"#;
+        let request = client().post(url).header("X-API-Key", "demo-hub-key").body(body);
+        let call = tokio::spawn(request.send());
+        let received = hub.wait_for(|calls| !calls.is_empty(), PATIENCE).await.unwrap();
+        assert!(received[0].was_accepted() && !call.is_finished());
+        call.abort();
+        // Its caller went away; the hub remembers that it was told.
+        let again =
+            client().post(hub.url()).header("X-API-Key", "demo-hub-key").body(body).send().await.unwrap();
+        assert!(again.text().await.unwrap().contains(r#""processed":0"#));
     }
 
     #[tokio::test]
