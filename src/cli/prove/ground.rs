@@ -213,6 +213,7 @@ async fn seed(owner: &Client, secrets_key: &str, hub_url: &str) -> anyhow::Resul
                     &"critical",
                     &cooldown_seconds,
                     &destinations.as_slice(),
+                    &"*",
                 ],
             )
             .await?;
