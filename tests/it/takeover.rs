@@ -73,6 +73,7 @@ async fn when_the_active_detector_is_stopped_the_other_takes_over_and_the_first_
     assert!(paused.elapsed() < TAKE_OVER, "took {:?}", paused.elapsed());
     assert!(epoch(&app).await > before);
     first.go_on();
+    first.log_when("another process took the detector's lease over").await;
     wait_for_alerts(&app, 11).await;
     app.wait_for_count("SELECT count(*) FROM flushes", 0).await;
     assert_eq!(app.count("SELECT count(*) FROM readings").await, 11);
