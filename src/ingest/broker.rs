@@ -1,7 +1,6 @@
 //! The connection to the broker.
 
 use anyhow::Context;
-use async_nats::jetstream::publish::PublishAck;
 use async_nats::{Client, ConnectOptions};
 use secrecy::ExposeSecret;
 use url::Url;
@@ -42,10 +41,18 @@ async fn connect_with(config: &Config, options: ConnectOptions) -> anyhow::Resul
     }
     let servers: Vec<String> = url.split(',').map(|server| without_credentials(server.trim())).collect();
     // The broker's own error may repeat the URL, and so a password: only its kind is shown.
-    options
+    let client = options
         .connect(servers)
         .await
-        .map_err(|error| anyhow::anyhow!("failed to connect to the broker at nats.url: {}", error.kind()))
+        .map_err(|error| anyhow::anyhow!("failed to connect to the broker at nats.url: {}", error.kind()))?;
+    let version = client.server_info().version;
+    if drops_accepted(&version) {
+        tracing::warn!(
+            version,
+            "this nats-server may drop readings that it accepted when the stream is full: use 2.10 or newer"
+        );
+    }
+    Ok(client)
 }
 
 /// The client has them by its options; a URL that it holds it also logs.
@@ -59,13 +66,33 @@ fn without_credentials(server: &str) -> String {
     }
 }
 
-/// Whether the broker stored a message. What nats-server 2.9 says when it refuses one names a stream and the number 0, and
-/// the client takes that for an acknowledgement; numbers begin with 1.
-pub fn is_stored(ack: &PublishAck) -> bool {
-    ack.sequence > 0
+/// Whether a nats-server of this version was seen to drop what it had accepted: 2.9.10, Debian 12's own, does so now and then
+/// when a stream is full, although `discard` is `new`.
+pub fn drops_accepted(version: &str) -> bool {
+    let mut numbers = version.split('.').map(|number| number.parse::<u32>().ok());
+    matches!((numbers.next(), numbers.next()), (Some(Some(major)), Some(Some(minor))) if (major, minor) < (2, 10))
 }
 
 /// What stands in a URL is percent-encoded.
 fn decoded(part: &str) -> String {
     percent_encoding::percent_decode_str(part).decode_utf8_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_brokers_are_known_by_their_version() {
+        for (version, expected) in [
+            ("2.9.10", true),
+            ("1.4.0", true),
+            ("2.10.0", false),
+            ("2.15.1", false),
+            ("3.0", false),
+            ("", false),
+        ] {
+            assert_eq!(drops_accepted(version), expected, "{version}");
+        }
+    }
 }

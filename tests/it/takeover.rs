@@ -19,6 +19,8 @@ async fn two() -> (TestApp, Process, Process) {
         ("detect.lease_seconds", "5"),
         ("deliver.worker_ttl_seconds", "5"),
         ("ingest.batch_size", "1"),
+        // One request at a time, so that one process does not deliver everything before the other looks.
+        ("deliver.concurrency_per_destination", "1"),
     ])
     .await;
     app.make_stream().await;
@@ -105,10 +107,9 @@ async fn two_processes_share_ingestion_and_delivery() {
     let mut published = 0;
     let workers = "SELECT count(DISTINCT worker_id) FROM delivery_attempts";
     until("both have delivered", async || {
-        // Several at once: one process does not have the slots for all of them.
-        let hot = |n: i64| reading(&format!("pump-{n}"), "temperature", 90.0, 3600 - (published + n));
-        app.publish(Value::from((0..20).map(hot).collect::<Vec<_>>())).await;
-        published += 20;
+        let hot = |n: i64| reading(&format!("pump-{n}"), "temperature", 90.0, 86_000 - (published + n));
+        app.publish(Value::from((0..100).map(hot).collect::<Vec<_>>())).await;
+        published += 100;
         wait_for_alerts(&app, published).await;
         (app.count(workers).await == 2).then_some(())
     })

