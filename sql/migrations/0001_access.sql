@@ -13,11 +13,11 @@ BEGIN
       NULL;
     END;
     -- From PostgreSQL 16 on, who creates a role may administer it and still not become it: granted always. Two databases
-    -- that are migrated at once may grant at once.
+    -- that are migrated at once may grant at once; and an administrator may have granted it before.
     IF NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
       BEGIN
         EXECUTE format('GRANT %I TO current_user', role_name);
-      EXCEPTION WHEN internal_error OR unique_violation THEN
+      EXCEPTION WHEN internal_error OR unique_violation OR insufficient_privilege THEN
         NULL;
       END;
     END IF;
