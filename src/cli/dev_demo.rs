@@ -26,6 +26,8 @@ const INSERT_RULE: &str = include_str!("../../sql/queries/demo/insert_rule.sql")
 pub const TENANT: &str = "demo";
 
 const ACTOR: &str = "dev up";
+/// The simulator's; what else somebody publishes has rules of its own.
+const DEVICES: &str = "pump-*";
 /// Short, so that there is something to see.
 const COOLDOWN_SECONDS: i32 = 30;
 
@@ -114,6 +116,7 @@ pub async fn seed(
                     &severity,
                     &COOLDOWN_SECONDS,
                     &destinations.as_slice(),
+                    &DEVICES,
                 ],
             )
             .await?;

@@ -66,7 +66,7 @@ pub async fn publish(
     args: &SimulateArgs,
     cancel: &CancellationToken,
 ) -> anyhow::Result<u64> {
-    let broker = jetstream::new(client);
+    let stream = jetstream::new(client);
     let subject = format!("{prefix}.{}", args.tenant);
     let mut devices = Devices::new(args);
     let mut ticks = tokio::time::interval(Duration::from_secs(1) / args.rate);
@@ -78,9 +78,10 @@ pub async fn publish(
             () = cancel.cancelled() => break,
         }
         let message = devices.message();
-        let stored = async { broker.publish(subject.clone(), message.into()).await?.await };
+        let stored = async { stream.publish(subject.clone(), message.into()).await?.await };
         match stored.await {
-            Ok(_) => published += 1,
+            Ok(ack) if broker::is_stored(&ack) => published += 1,
+            Ok(_) => tracing::warn!("the broker refused a message, going on"),
             Err(error) => tracing::warn!(%error, "the broker did not store a message, going on"),
         }
     }

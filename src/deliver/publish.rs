@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::destinations::nats::Event;
 use super::send::SendError;
 use crate::config;
+use crate::ingest::broker::is_stored;
 
 /// Events are kept this long for those who read them.
 const KEEP: Duration = Duration::from_secs(7 * 86_400);
@@ -41,6 +42,9 @@ pub async fn publish(jetstream: &Context, event: Event, deadline: Instant) -> Re
     }
     let ack =
         tokio::time::timeout_at(deadline, publishing).await.unwrap_or(Err(SendError::Timeout(timeout)))?;
+    if !is_stored(&ack) {
+        return Err(SendError::Connect("the broker refused it: its stream is full, perhaps".to_owned()));
+    }
     Ok(Stored { external_id: format!("{}:{}", ack.stream, ack.sequence), duplicate: ack.duplicate })
 }
 

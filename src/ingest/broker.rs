@@ -1,6 +1,7 @@
 //! The connection to the broker.
 
 use anyhow::Context;
+use async_nats::jetstream::publish::PublishAck;
 use async_nats::{Client, ConnectOptions};
 use secrecy::ExposeSecret;
 use url::Url;
@@ -56,6 +57,12 @@ fn without_credentials(server: &str) -> String {
         }
         None => server.to_owned(),
     }
+}
+
+/// Whether the broker stored a message. What nats-server 2.9 says when it refuses one names a stream and the number 0, and
+/// the client takes that for an acknowledgement; numbers begin with 1.
+pub fn is_stored(ack: &PublishAck) -> bool {
+    ack.sequence > 0
 }
 
 /// What stands in a URL is percent-encoded.

@@ -39,8 +39,9 @@ const PULL_EXPIRES: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(250);
 /// When we stop and the broker has sent nothing for this long, nothing is on its way.
 const QUIET: Duration = Duration::from_millis(100);
-/// Failed pulls in a row, after which stream and consumer are looked at, and made again if they are gone.
-const FAILURES_BEFORE_ENSURE: u32 = 4;
+/// Pulls in a row that failed or found nothing, after which stream and consumer are looked at, and made again if they are
+/// gone: an old broker does not say that they are.
+const FRUITLESS_BEFORE_ENSURE: u32 = 5;
 /// Rejects kept of one message; the others are only counted.
 const REJECTS_KEPT: usize = 20;
 
@@ -74,7 +75,7 @@ struct Incoming {
 impl Consumer {
     /// Runs until cancelled and nothing is on its way any more, then closes the buffer.
     pub async fn run(mut self, cancel: CancellationToken) {
-        let mut failures = 0;
+        let mut fruitless = 0;
         while !cancel.is_cancelled() {
             let open = tokio::select! {
                 // The sender lives in the flusher; when it is gone the process is stopping.
@@ -85,15 +86,16 @@ impl Consumer {
                 break;
             }
             match self.pull(&cancel).await {
-                Ok(()) => failures = 0,
+                Ok(0) => fruitless += 1,
+                Ok(_) => fruitless = 0,
                 Err(error) => {
                     tracing::warn!(%error, "failed to pull from the stream, trying again");
-                    failures += 1;
+                    fruitless += 1;
                     tokio::time::sleep(PAUSE).await;
                 }
             }
-            if failures >= FAILURES_BEFORE_ENSURE {
-                failures = 0;
+            if fruitless >= FRUITLESS_BEFORE_ENSURE {
+                fruitless = 0;
                 self.ensure_consumer().await;
             }
         }
@@ -108,9 +110,10 @@ impl Consumer {
         }
     }
 
-    /// One pull, until it is used up or found nothing more. Once cancelled, what is on its way is still taken: nobody else
+    /// One pull, until it is used up or found nothing more; returns how many messages it brought. Once cancelled, what is on its way is still taken: nobody else
     /// would get it before its `ack_wait` is over.
-    async fn pull(&self, cancel: &CancellationToken) -> Result<(), async_nats::Error> {
+    async fn pull(&self, cancel: &CancellationToken) -> Result<usize, async_nats::Error> {
+        let mut pulled = 0;
         let pull =
             self.consumer.batch().max_messages(PULL_MESSAGES).max_bytes(PULL_BYTES).expires(PULL_EXPIRES);
         let mut chunks = pull.messages().await?.ready_chunks(PULL_MESSAGES);
@@ -123,7 +126,7 @@ impl Consumer {
                     () = cancel.cancelled() => continue,
                 }
             };
-            let Some(chunk) = chunk else { return Ok(()) };
+            let Some(chunk) = chunk else { return Ok(pulled) };
             let mut messages = Vec::with_capacity(chunk.len());
             let mut failed = None;
             for message in chunk {
@@ -132,6 +135,7 @@ impl Consumer {
                     Err(error) => failed = Some(error),
                 }
             }
+            pulled += messages.len();
             if !messages.is_empty() {
                 self.handle(messages).await;
             }

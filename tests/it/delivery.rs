@@ -64,7 +64,7 @@ async fn after_503_and_503_the_third_attempt_delivers_it_once_with_the_same_id_a
 
 /// A receiver that never takes it: dead at the horizon, on every page, and never tried again.
 async fn dies_at_its_horizon(mut app: TestApp, url: &str, reason: &str) {
-    let policy = json!({ "horizon_seconds": 3, "first_delay_ms": 300, "factor": 2.0 });
+    let policy = json!({ "horizon_seconds": 8, "first_delay_ms": 300, "factor": 2.0 });
     let destination = app.add_hub("gone", url, policy).await;
     let id = app.owe(destination, 1).await[0];
     let mut courier = Courier::new(&app.config()).await;
@@ -74,11 +74,11 @@ async fn dies_at_its_horizon(mut app: TestApp, url: &str, reason: &str) {
     let delivery = app.delivery(id).await;
     assert_eq!(delivery["status"], "dead");
     let told = delivery["dead_reason"].as_str().unwrap();
-    assert!(told.contains("3 s") && told.contains(reason), "{told}");
+    assert!(told.contains("8 s") && told.contains(reason), "{told}");
     let attempts = app.attempts(id).await;
     assert_eq!(delivery["attempts"], attempts.len());
     assert!(attempts.len() >= 3, "{attempts:?}");
-    let horizon = time(&delivery["created_at"]) + SignedDuration::from_secs(3);
+    let horizon = time(&delivery["created_at"]) + SignedDuration::from_secs(8);
     let (last, before) = attempts.split_last().unwrap();
     assert!(
         before.iter().all(|attempt| time(&attempt["started_at"]) < horizon && attempt["outcome"] == "retry")

@@ -3,8 +3,10 @@
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use watchbell::detect::detector::Step;
 
 use super::support::app::{TestApp, reading, temperature};
+use super::support::bench::DetectorBench;
 use super::support::process::Process;
 use super::support::wait::until;
 
@@ -73,12 +75,27 @@ async fn when_the_active_detector_is_stopped_the_other_takes_over_and_the_first_
     assert!(paused.elapsed() < TAKE_OVER, "took {:?}", paused.elapsed());
     assert!(epoch(&app).await > before);
     first.go_on();
+    first.log_when("another process took the detector's lease over").await;
     wait_for_alerts(&app, 11).await;
     app.wait_for_count("SELECT count(*) FROM flushes", 0).await;
     assert_eq!(app.count("SELECT count(*) FROM readings").await, 11);
     assert_eq!(first.terminate().await, Some(0));
     assert_eq!(second.terminate().await, Some(0));
     app.assert_verified().await;
+}
+
+#[tokio::test]
+async fn what_was_judged_under_a_lease_that_another_took_over_is_not_settled() {
+    let mut bench = DetectorBench::new(TestApp::new(&[]).await, 60).await;
+    bench.judge(&[(0.0, 50.0)]).await;
+    let take_over = "UPDATE leases SET holder = gen_random_uuid(), epoch = epoch + 1, expires_at = now() + interval '1 hour'";
+    bench.app.owner().batch_execute(take_over).await.unwrap();
+    bench.commit(&[(59.0, 90.0)]).await;
+    bench.step().await;
+    assert_eq!(bench.app.count("SELECT count(*) FROM flushes").await, 1, "it is still owed");
+    assert_eq!(bench.app.count("SELECT count(*) FROM readings_1m").await, 1);
+    assert_eq!(bench.alerts().await, []);
+    assert_eq!(bench.step().await, Step::StandingBy);
 }
 
 #[tokio::test]

@@ -161,7 +161,7 @@ impl Load {
             let publish = PublishMessage::build().payload(message.clone().into()).message_id(&id);
             let stored = async { self.broker.send_publish(self.subject.clone(), publish).await?.await };
             match timeout(ACK_TIMEOUT, stored).await {
-                Ok(Ok(_)) => return Ok(()),
+                Ok(Ok(ack)) if crate::ingest::broker::is_stored(&ack) => return Ok(()),
                 Ok(Err(error)) if Instant::now() >= deadline => bail!("the broker stores nothing: {error}"),
                 Err(_) if Instant::now() >= deadline => bail!("the broker stores nothing: no answer"),
                 _ => tokio::time::sleep(TICK).await,

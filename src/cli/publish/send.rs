@@ -15,6 +15,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
+use crate::ingest::broker::is_stored;
 use crate::model::reading::UnixMicros;
 
 const OUTSTANDING: usize = 64;
@@ -183,7 +184,11 @@ struct Pending {
 
 async fn acknowledged(pending: Pending) -> Result<(), Problem> {
     match timeout_at(pending.answer_by, pending.ack).await {
-        Ok(Ok(_)) => Ok(()),
+        Ok(Ok(ack)) if is_stored(&ack) => Ok(()),
+        Ok(Ok(_)) => Err(Problem {
+            text: "the broker refuses it: the stream is full, perhaps".to_owned(),
+            is_final: false,
+        }),
         Ok(Err(error)) => Err(Problem::of(&error)),
         Err(_) => Err(Problem { text: "the broker does not answer".to_owned(), is_final: false }),
     }

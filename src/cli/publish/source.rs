@@ -102,8 +102,8 @@ impl<R: BufRead> Source<R> {
 pub struct Table<R> {
     reader: csv::Reader<R>,
     record: ByteRecord,
-    /// Lines that the crate counts too few.
-    missing: Option<u64>,
+    /// The reader counts a line when its `\n` is read; where lines end in `\r\n` that is one record later.
+    uncounted: u64,
     fill: Fill,
     time: usize,
     value: usize,
@@ -135,18 +135,15 @@ impl<R: Read> Table<R> {
         if metric.is_none() && fill.metric.is_none() {
             bail!("there is no column `metric`: say with --metric what was measured");
         }
-        Ok(Self { reader, record: ByteRecord::new(), missing: None, fill, time, value, device, metric, unit })
+        let uncounted = u64::from(reader.position().line() == 1);
+        Ok(Self { reader, record: ByteRecord::new(), uncounted, fill, time, value, device, metric, unit })
     }
 
     fn next_row(&mut self) -> anyhow::Result<Option<Row>> {
         if !self.reader.read_byte_record(&mut self.record).context("failed to read the file")? {
             return Ok(None);
         }
-        let counted = self.record.position().map_or(0, csv::Position::line);
-        // Where lines end with CR LF the crate counts a line when it reads what follows it, and so one too few: the first
-        // row can't be on the line of the names.
-        let missing = *self.missing.get_or_insert(u64::from(counted < 2));
-        let line = counted + missing;
+        let line = self.record.position().map_or(0, csv::Position::line) + self.uncounted;
         Ok(Some(Row { line, draft: self.draft() }))
     }
 

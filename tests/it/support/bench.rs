@@ -74,9 +74,13 @@ impl DetectorBench {
     /// Steps until nothing is owed.
     pub async fn settle(&mut self) {
         while self.app.count("SELECT count(*) FROM flushes").await > 0 {
-            let step = self.detector.step().await.unwrap();
-            assert_ne!(step, Step::StandingBy);
+            assert_ne!(self.step().await, Step::StandingBy);
         }
+    }
+
+    /// One step of the detector.
+    pub async fn step(&mut self) -> Step {
+        self.detector.step().await.unwrap()
     }
 
     /// As after a crash: another detector, without memory, takes over.
