@@ -1,6 +1,6 @@
 //! `watchbell publish`: every reading of a file is stored once, or counted as refused, or an error says how far it came.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -201,8 +201,7 @@ async fn what_is_wrong_is_said_in_a_line() {
 
 /// A broker of the test's own, that it may crash.
 async fn private_broker(app: &mut TestApp) -> PrivateNats {
-    let name = format!("/var/tmp/watchbell-test-{}", Uuid::now_v7().simple());
-    let nats = PrivateNats::throw_away(&StateDir::open_at(Path::new(&name)).unwrap()).await.unwrap();
+    let nats = PrivateNats::throw_away(&StateDir::open().unwrap()).await.unwrap();
     app.environment.insert("NATS_URL".to_owned(), nats.url().to_owned());
     app.broker = async_nats::jetstream::new(async_nats::connect(nats.url()).await.unwrap());
     app.make_stream().await;

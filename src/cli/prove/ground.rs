@@ -25,8 +25,8 @@ use crate::model::ids::DestinationId;
 use crate::model::rule::Condition;
 use crate::model::tenant::TenantName;
 
-const UPSERT_DESTINATION: &str = include_str!("../../../sql/queries/demo/upsert_destination.sql");
-const INSERT_RULE: &str = include_str!("../../../sql/queries/demo/insert_rule.sql");
+const INSERT_DESTINATION: &str = include_str!("../../../sql/queries/prove/insert_destination.sql");
+const INSERT_RULE: &str = include_str!("../../../sql/queries/prove/insert_rule.sql");
 
 const TENANT: &str = "proof";
 const HUB_KEY: &str = "the-key-of-the-hub-of-the-proof";
@@ -186,9 +186,7 @@ async fn seed(owner: &Client, secrets_key: &str, hub_url: &str) -> anyhow::Resul
     let destination = DestinationId::new();
     let sealed = key.seal(destination, &SecretString::from(HUB_KEY))?;
     let settings = json!({ "url": hub_url });
-    owner
-        .execute(UPSERT_DESTINATION, &[&destination.0, &tenant.0, &"hub", &"hub", &settings, &sealed])
-        .await?;
+    owner.execute(INSERT_DESTINATION, &[&destination.0, &tenant.0, &settings, &sealed]).await?;
     let rules = [("hot", "temperature", true, 80.0, 0), ("lost", "pressure", false, 1.0, COOLDOWN_SECONDS)];
     let rules = rules.into_iter().chain([("silent", "beat", false, 0.0, 0)]);
     let mut plain = Vec::new();
@@ -204,17 +202,7 @@ async fn seed(owner: &Client, secrets_key: &str, hub_url: &str) -> anyhow::Resul
         owner
             .execute(
                 INSERT_RULE,
-                &[
-                    &id,
-                    &tenant.0,
-                    &name,
-                    &metric,
-                    &condition,
-                    &"critical",
-                    &cooldown_seconds,
-                    &destinations.as_slice(),
-                    &"*",
-                ],
+                &[&id, &tenant.0, &name, &metric, &condition, &cooldown_seconds, &destinations.as_slice()],
             )
             .await?;
         plain.push(PlainRule {
