@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use uuid::Uuid;
+use watchbell::dev::hub::Hub;
+use watchbell::dev::hub::engine::EngineRules;
 use watchbell::dev::nats::PrivateNats;
 use watchbell::dev::process::Signal;
 use watchbell::dev::state::StateDir;
@@ -277,10 +279,15 @@ async fn a_broker_that_stays_away_ends_it_with_what_was_stored() {
 }
 
 #[tokio::test]
-async fn old_breaches_of_a_recording_page_nobody_and_one_that_burns_at_its_end_does() {
+async fn old_breaches_of_a_recording_page_nobody_and_one_that_burns_at_its_end_pages_all_three_destinations()
+{
     let mut app = TestApp::new(&[]).await;
     let condition = json!({ "kind": "deviation_from_mean", "window_minutes": 1440, "k": 4 });
-    app.add_rule("odd", "temperature", condition, 900, &[app.destination]).await;
+    let engine = Hub::start_engine(EngineRules::new("page", None, None), None).await.unwrap();
+    let webhook = json!({ "url": format!("http://{}/webhooks/page", engine.address()) });
+    let workflow = app.add_destination("engine", "workflow_engine", webhook, None, json!({})).await;
+    let events = app.add_destination("events", "nats", json!({}), None, json!({})).await;
+    app.add_rule("odd", "temperature", condition, 900, &[app.destination, workflow, events]).await;
     // Three days; in the first an excursion, at the end another one that lasts. Neither reaches the other rule's 80.
     let values: Vec<f64> = well(864)
         .enumerate()
@@ -294,14 +301,15 @@ async fn old_breaches_of_a_recording_page_nobody_and_one_that_burns_at_its_end_d
     app.start(Roles::of(&[Role::Ingest, Role::Detect, Role::Deliver])).await;
     let said = publish_machine(&app, recording.path(), &["--end", "now", "--json"]).await;
     assert_eq!(said.code, Some(0), "{said:?}");
-    app.wait_for_count("SELECT count(*) FROM deliveries WHERE status = 'delivered'", 1).await;
+    app.wait_for_count("SELECT count(*) FROM deliveries WHERE status = 'delivered'", 3).await;
     app.wait_for_count(STORED, 864).await;
     app.wait_for_count("SELECT count(*) FROM flushes", 0).await;
     let rows =
         app.owner().query("SELECT value, historical FROM alerts ORDER BY breached_at", &[]).await.unwrap();
     let found: Vec<(f64, bool)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     assert_eq!(found, [(20.0, true), (15.0, false)]);
-    assert_eq!(app.count("SELECT count(*) FROM notifications").await, 1);
+    assert_eq!(app.count("SELECT count(*) FROM notifications").await, 3);
+    assert_eq!((app.hub.total(), engine.total()), (1, 1));
 
     let end = said.json()["end"].as_str().unwrap().to_owned();
     let again = publish_machine(&app, recording.path(), &["--end", &end]).await;
