@@ -103,6 +103,13 @@ async fn what_was_judged_under_a_lease_that_another_took_over_is_not_settled() {
 #[tokio::test]
 async fn two_processes_share_ingestion_and_delivery() {
     let (app, first, second) = two().await;
+    let settings = app.config().ingest;
+    let stream = app.broker.get_stream(&settings.stream).await.unwrap();
+    until("both ask the one consumer for readings", async || {
+        let consumer = stream.consumer_info(&settings.consumer).await.unwrap();
+        (consumer.num_waiting == 2).then_some(())
+    })
+    .await;
     app.owner().batch_execute("UPDATE rules SET cooldown_seconds = 0").await.unwrap();
     let mut published = 0;
     let workers = "SELECT count(DISTINCT worker_id) FROM delivery_attempts";
