@@ -77,6 +77,7 @@ section! {
         batch_size: usize,
         batch_interval_ms: u64,
         batch_max: usize,
+        writers: usize,
         accepted_days: u32,
         future_tolerance_seconds: u32,
         tenant_cache_seconds: u64,
@@ -199,7 +200,7 @@ impl Config {
             ("ingest.ack_wait_seconds", self.ingest.ack_wait_seconds),
             ("ingest.batch_size", self.ingest.batch_size as u64),
             ("ingest.batch_max", self.ingest.batch_max as u64),
-            ("ingest.batch_interval_ms", self.ingest.batch_interval_ms),
+            ("ingest.writers", self.ingest.writers as u64),
             ("ingest.accepted_days", self.ingest.accepted_days.into()),
             ("detect.lease_seconds", self.detect.lease_seconds),
             ("detect.commit_interval_ms", self.detect.commit_interval_ms),
@@ -240,6 +241,9 @@ impl Config {
             if prefix.split('.').any(|token| token.is_empty() || token.contains(['*', '>', ' '])) {
                 return Err((key, "must be subject tokens without wildcards".to_owned()));
             }
+        }
+        if self.ingest.batch_interval_ms > HIGHEST {
+            return Err(("ingest.batch_interval_ms", format!("must be at most {HIGHEST}")));
         }
         if self.ingest.batch_max < self.ingest.batch_size {
             return Err(("ingest.batch_max", "must be at least ingest.batch_size".to_owned()));

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use async_nats::jetstream::consumer::PullConsumer;
 use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
@@ -30,12 +29,14 @@ use crate::deliver::secrets::SecretKey;
 use crate::deliver::send::Sender;
 use crate::deliver::worker::Worker;
 use crate::detect::detector::Detector;
+use crate::ingest::acknowledge::Acknowledger;
 use crate::ingest::broker;
 use crate::ingest::buffer::Buffer;
 use crate::ingest::consumer::Consumer;
 use crate::ingest::flush::Flush;
 use crate::ingest::flusher::Flusher;
 use crate::ingest::housekeeping::{Housekeeping, Seen};
+use crate::ingest::repeaters::Repeaters;
 use crate::ingest::resolve::Resolver;
 use crate::ingest::stream;
 use crate::telemetry::metrics::Metrics;
@@ -299,7 +300,7 @@ fn start_deliver(
 fn start_ingest(
     config: &Config,
     broker: async_nats::Client,
-    (handle, consumer): (stream::Handle, PullConsumer),
+    stream: stream::Handle,
     flushed: &Arc<Notify>,
     metrics: &Arc<Metrics>,
     failed: &CancellationToken,
@@ -307,15 +308,17 @@ fn start_ingest(
     let storing = Stage::new("store", failed);
     let pulling = Stage::new("ingest", failed);
     let ingest = config.ingest.clone();
-    let jetstream = async_nats::jetstream::new(broker.clone());
     let pool = Pool::new(&config.database, DatabaseRole::Worker, config.database.ingest_connections)?;
     let interval = Duration::from_millis(ingest.batch_interval_ms);
     let buffer = Arc::new(Buffer::new(ingest.batch_size, interval, ingest.batch_max));
     let seen = Arc::new(Seen::default());
     let gate = watch::Sender::new(true);
+    let acknowledger = Acknowledger::new(broker.clone());
+    let repeaters = Arc::new(Repeaters::default());
     let consumer = Consumer {
-        jetstream,
-        consumer,
+        client: broker.clone(),
+        acknowledger: acknowledger.clone(),
+        repeaters: Arc::clone(&repeaters),
         resolver: Resolver::new(pool.clone(), &ingest),
         buffer: Arc::clone(&buffer),
         gate: gate.subscribe(),
@@ -325,13 +328,16 @@ fn start_ingest(
     let flusher = Flusher {
         buffer,
         flush: Flush::new(pool.clone()),
+        writers: ingest.writers,
+        acknowledger,
+        repeaters,
         seen: Arc::clone(&seen),
         gate,
         flushed: Arc::clone(flushed),
         metrics: Arc::clone(metrics),
         ack_wait: Duration::from_secs(ingest.ack_wait_seconds),
     };
-    let housekeeping = Housekeeping { pool, stream: handle, seen, ingest, metrics: Arc::clone(metrics) };
+    let housekeeping = Housekeeping { pool, stream, seen, ingest, metrics: Arc::clone(metrics) };
     pulling.spawn(consumer.run(pulling.cancel.clone()));
     let cancel = storing.cancel.clone();
     storing.spawn(async move {

@@ -41,6 +41,9 @@ pub enum Phase {
     /// Waiting in the buffer.
     #[expect(non_camel_case_types, reason = "the label's value")]
     buffer,
+    /// Sorting and splitting.
+    #[expect(non_camel_case_types, reason = "the label's value")]
+    sort,
     /// Getting a connection.
     #[expect(non_camel_case_types, reason = "the label's value")]
     connection,
@@ -66,6 +69,10 @@ pub struct Metrics {
     pub readings_rejected: Family<ByReason, Counter>,
     /// Flushes that failed twice and went back to the stream.
     pub flushes_failed: Counter,
+    /// Readings that one transaction stores.
+    pub part_readings: Histogram,
+    /// Messages that the stream holds behind the last one that was taken.
+    pub stream_lag: Gauge,
     /// Time of each phase of a flush.
     pub flush_seconds: Family<ByPhase, Histogram>,
     /// Readings judged by detection.
@@ -105,6 +112,8 @@ impl Metrics {
             readings_repeated: Counter::default(),
             readings_rejected: Family::default(),
             flushes_failed: Counter::default(),
+            part_readings: Histogram::new(exponential_buckets(1.0, 2.0, 16)),
+            stream_lag: Gauge::default(),
             flush_seconds: Family::new_with_constructor(|| {
                 Histogram::new(exponential_buckets(0.0002, 2.0, 16))
             }),
@@ -129,6 +138,12 @@ impl Metrics {
         );
         r.register("readings_rejected", "Inputs that were not readings", metrics.readings_rejected.clone());
         r.register("flushes_failed", "Flushes that went back to the stream", metrics.flushes_failed.clone());
+        r.register("part_readings", "Readings that one transaction stores", metrics.part_readings.clone());
+        r.register(
+            "stream_lag_messages",
+            "Messages of the stream that were not taken yet",
+            metrics.stream_lag.clone(),
+        );
         r.register_with_unit(
             "flush",
             "Time of a flush by phase",
