@@ -68,6 +68,8 @@ section! {
 section! {
     /// From the stream into the table.
     Ingest {
+        source: Source,
+        on_flush_failure: OnFlushFailure,
         stream: String,
         consumer: String,
         subject_prefix: String,
@@ -122,6 +124,26 @@ section! {
 section! {
     /// Logs.
     Log { format: LogFormat, filter: String }
+}
+
+/// Where readings come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// A stream: what the broker accepted is stored once.
+    Jetstream,
+    /// Plain NATS: what is published while nobody listens is lost.
+    Core,
+}
+
+/// What becomes of a batch that could not be stored twice in a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFlushFailure {
+    /// It goes back to the stream.
+    Redeliver,
+    /// It is counted, and lost.
+    Drop,
 }
 
 impl Config {
@@ -241,6 +263,13 @@ impl Config {
             if prefix.split('.').any(|token| token.is_empty() || token.contains(['*', '>', ' '])) {
                 return Err((key, "must be subject tokens without wildcards".to_owned()));
             }
+        }
+        if self.ingest.source == Source::Core && self.ingest.on_flush_failure == OnFlushFailure::Redeliver {
+            return Err((
+                "ingest.on_flush_failure",
+                "must be `drop` with ingest.source = `core`: nobody keeps what could be sent again"
+                    .to_owned(),
+            ));
         }
         if self.ingest.batch_interval_ms > HIGHEST {
             return Err(("ingest.batch_interval_ms", format!("must be at most {HIGHEST}")));

@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::api::server::serve;
 use crate::api::state::{ApiState, BrokerCheck};
-use crate::config::Config;
+use crate::config::{Config, Source};
 use crate::console;
 use crate::db::pool::{Pool, Role as DatabaseRole};
 use crate::db::{migrations, partitions};
@@ -159,10 +159,10 @@ pub async fn start(config: &Config, roles: Roles) -> anyhow::Result<Running> {
     prepare_schema(config).await?;
     // What can fail comes before anything runs: a start that fails leaves no request half sent.
     let stream = match &broker {
-        Some(broker) => {
+        Some(broker) if config.ingest.source == Source::Jetstream => {
             Some(stream::ensure(&async_nats::jetstream::new(broker.clone()), &config.ingest).await?)
         }
-        None => None,
+        _ => None,
     };
     let listener = if roles.has(Role::Api) { Some(bind(config).await?) } else { None };
     let key = SecretKey::parse(&config.secrets.key).context("secrets.key")?;
@@ -188,7 +188,7 @@ pub async fn start(config: &Config, roles: Roles) -> anyhow::Result<Running> {
         stage.spawn(detector.run(Arc::clone(&flushed), stage.cancel.clone()));
         stages.push(stage);
     }
-    if let (Some(broker), Some(stream)) = (broker, stream) {
+    if let Some(broker) = broker {
         stages.extend(start_ingest(config, broker, stream, &flushed, &metrics, &failed)?);
     }
     stages.reverse();
@@ -300,7 +300,7 @@ fn start_deliver(
 fn start_ingest(
     config: &Config,
     broker: async_nats::Client,
-    stream: stream::Handle,
+    stream: Option<stream::Handle>,
     flushed: &Arc<Notify>,
     metrics: &Arc<Metrics>,
     failed: &CancellationToken,
@@ -329,6 +329,7 @@ fn start_ingest(
         buffer,
         flush: Flush::new(pool.clone()),
         writers: ingest.writers,
+        on_flush_failure: ingest.on_flush_failure,
         acknowledger,
         repeaters,
         seen: Arc::clone(&seen),

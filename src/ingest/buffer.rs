@@ -93,6 +93,19 @@ impl Buffer {
         self.changed.notify_one();
     }
 
+    /// Adds whole messages if there is room; `false`: there is none.
+    pub fn try_push(&self, part: Batch) -> bool {
+        {
+            let mut growing = self.lock();
+            if growing.batch.len() >= self.batch_max {
+                return false;
+            }
+            growing.batch.absorb(part);
+        }
+        self.changed.notify_one();
+        true
+    }
+
     /// The next batch, when one is ready. `None` when the buffer is closed and empty.
     pub async fn take(&self) -> Option<Batch> {
         loop {

@@ -1,7 +1,7 @@
-//! Pulls messages, makes readings of them, and puts whole messages into the buffer.
+//! Takes messages, makes readings of them, and puts whole messages into the buffer.
 //!
-//! Invariant: a message leaves here into the buffer or back to the stream; none is dropped, and none is acknowledged
-//! here. Messages go into the buffer in the order in which the broker sent them.
+//! Invariant: a message leaves here into the buffer or back to the stream; none is dropped unless it came by plain NATS, and
+//! none is acknowledged here. Messages go into the buffer in the order in which the broker sent them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,13 +18,14 @@ use super::acknowledge::{Acknowledger, Word};
 use super::buffer::{Batch, Buffer};
 use super::decode::{as_sent, decode};
 use super::incoming::Incoming;
+use super::plain::Subscription;
 use super::pull::{Pull, PullError};
 use super::reject::{Reason, Refusal, Reject};
 use super::repeaters::Repeaters;
 use super::resolve::Resolver;
 use super::stream;
 use super::validate::{NamedReading, Window, validate};
-use crate::config;
+use crate::config::{self, Source};
 use crate::db::error::DatabaseError;
 use crate::model::ids::TenantId;
 use crate::model::reading::{Reading, UnixMicros};
@@ -63,6 +64,46 @@ pub struct Consumer {
 impl Consumer {
     /// Runs until cancelled and nothing is on its way any more, then closes the buffer.
     pub async fn run(mut self, cancel: CancellationToken) {
+        match self.ingest.source {
+            Source::Jetstream => self.run_stream(&cancel).await,
+            Source::Core => self.run_plain(&cancel).await,
+        }
+        self.buffer.close();
+    }
+
+    async fn run_plain(&mut self, cancel: &CancellationToken) {
+        let prefix = &self.ingest.subject_prefix;
+        let mut subscription = match Subscription::open(&self.client, prefix, &self.ingest.consumer).await {
+            Ok(subscription) => subscription,
+            Err(error) => return tracing::error!(%error, "failed to subscribe"),
+        };
+        loop {
+            let messages = if cancel.is_cancelled() {
+                tokio::time::timeout(QUIET, subscription.next()).await.unwrap_or_default()
+            } else {
+                tokio::select! {
+                    messages = subscription.next() => messages,
+                    () = cancel.cancelled() => continue,
+                }
+            };
+            let Some(messages) = messages else { return };
+            let now = UnixMicros::from(Timestamp::now());
+            let count = messages.len();
+            let incoming = subscription.with_times(messages, now);
+            let kept = match self.make_readings(&incoming, now).await {
+                Ok(batch) => self.buffer.try_push(Batch { since: Some(Instant::now()), ..batch }),
+                Err(error) => {
+                    tracing::warn!(%error, "failed to look up series");
+                    false
+                }
+            };
+            if !kept {
+                self.metrics.messages_dropped.inc_by(count as u64);
+            }
+        }
+    }
+
+    async fn run_stream(&mut self, cancel: &CancellationToken) {
         while !cancel.is_cancelled() {
             let open = tokio::select! {
                 // The sender lives in the flusher; when it is gone the process is stopping.
@@ -72,13 +113,12 @@ impl Consumer {
             if !open {
                 break;
             }
-            if let Err(error) = self.pull(&cancel).await {
+            if let Err(error) = self.pull(cancel).await {
                 tracing::warn!(%error, "failed to pull from the stream, trying again");
                 tokio::time::sleep(PAUSE).await;
                 self.ensure_consumer().await;
             }
         }
-        self.buffer.close();
     }
 
     /// Somebody may have deleted the consumer, or the whole stream.

@@ -151,7 +151,10 @@ impl Flush {
             write(client, sorted, rejects, None, metrics).await
         };
         match first {
-            Err(error) if error.is_unique_violation() => write(client, sorted, rejects, None, metrics).await,
+            Err(error) if error.is_unique_violation() => {
+                metrics.flushes_redone.inc();
+                write(client, sorted, rejects, None, metrics).await
+            }
             Err(error) if error.is_missing_partition() => {
                 // Dropped behind our back: what we remember of them is worth nothing.
                 self.days().clear();

@@ -1,8 +1,8 @@
 //! Swaps batches out of the buffer, stores them, and only then acknowledges their messages.
 //!
 //! One batch is stored at a time, its parts side by side; the next one grows meanwhile, and the acknowledgements of the
-//! last one are sent meanwhile. What fails twice goes back to the stream. While the database is away the gate is closed:
-//! nothing is pulled, so the backlog stays in the stream and memory stays flat.
+//! last one are sent meanwhile. What fails twice goes back to the stream, or is dropped, as `on_flush_failure` says. While
+//! the database is away the gate is closed: nothing is pulled, so the backlog stays in the stream and memory stays flat.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +21,7 @@ use super::housekeeping::Seen;
 use super::part::Part;
 use super::reject::Reason;
 use super::repeaters::Repeaters;
+use crate::config::OnFlushFailure;
 use crate::db::error::DatabaseError;
 use crate::telemetry::metrics::{ByPhase, ByReason, Metrics, Phase};
 
@@ -35,6 +36,8 @@ pub struct Flusher {
     pub flush: Flush,
     /// Parts of a batch that are written side by side.
     pub writers: usize,
+    /// What becomes of a batch that failed twice.
+    pub on_flush_failure: OnFlushFailure,
     /// Tells the broker what became of messages.
     pub acknowledger: Acknowledger,
     /// Who repeats itself, for the consumer.
@@ -71,6 +74,14 @@ impl Flusher {
             }
             match result {
                 Ok(()) => acknowledging = Some(self.acknowledge(replies)),
+                Err(error) if self.on_flush_failure == OnFlushFailure::Drop => {
+                    self.metrics.flushes_failed.inc();
+                    let dropped: usize =
+                        parts.iter().map(|part| part.readings.len() + part.again.len()).sum();
+                    self.metrics.readings_dropped.inc_by(dropped as u64);
+                    tracing::error!(%error, readings = dropped, "flush failed twice, its readings are dropped");
+                    acknowledging = Some(self.acknowledge(replies));
+                }
                 Err(error) => {
                     self.metrics.flushes_failed.inc();
                     tracing::error!(%error, readings, messages, "flush failed twice, the stream keeps it");
@@ -160,7 +171,7 @@ impl Flusher {
     }
 
     fn count(&self, part: &Part, flushed: &Flushed) {
-        self.seen.note(part.readings.iter().map(|reading| reading.series));
+        self.seen.note(part.readings.chunk_by(|a, b| a.series == b.series).map(|run| run[0].series));
         self.metrics.part_readings.observe(part.readings.len() as f64);
         self.metrics.readings_stored.inc_by(flushed.stored as u64);
         self.metrics.readings_repeated.inc_by(flushed.repeated as u64);

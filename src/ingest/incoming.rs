@@ -61,6 +61,7 @@ pub struct Incoming {
 impl Incoming {
     /// Of a message that came at `now`.
     pub fn new(message: Message, now: UnixMicros) -> Self {
+        // A publisher that waits for an answer has a reply subject too: nobody answers it here.
         let reply = message.reply.filter(|reply| reply.starts_with("$JS.ACK."));
         let delivery = reply.as_deref().map(Delivery::parse);
         let (stored_at, redelivered, pending) = match delivery {

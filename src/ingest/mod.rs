@@ -14,6 +14,7 @@ pub mod flusher;
 pub mod housekeeping;
 pub mod incoming;
 pub mod part;
+pub mod plain;
 pub mod pull;
 pub mod reject;
 pub mod repeaters;
