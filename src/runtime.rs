@@ -324,7 +324,7 @@ fn start_ingest(
     };
     let flusher = Flusher {
         buffer,
-        flush: Flush::new(pool.clone()),
+        flush: Flush::new(pool.clone(), &ingest.subject_prefix),
         seen: Arc::clone(&seen),
         gate,
         flushed: Arc::clone(flushed),

@@ -62,6 +62,8 @@ impl Flushed {
 #[derive(Debug)]
 pub struct Flush {
     pool: Pool,
+    /// Of the subject that readings come on.
+    subject_prefix: String,
     days: BTreeSet<Date>,
 }
 
@@ -90,8 +92,8 @@ struct Refused {
 
 impl Flush {
     /// Writes through `pool`, of the worker role.
-    pub fn new(pool: Pool) -> Self {
-        Self { pool, days: BTreeSet::new() }
+    pub fn new(pool: Pool, subject_prefix: &str) -> Self {
+        Self { pool, subject_prefix: subject_prefix.to_owned(), days: BTreeSet::new() }
     }
 
     /// Whether the database answers.
@@ -141,16 +143,16 @@ impl Flush {
         metrics: &Metrics,
     ) -> Result<Flushed, DatabaseError> {
         let copy = !may_repeat && sorted.first.len() >= COPY_FROM_ROWS;
-        let first = write(client, sorted, rejects, None, copy, metrics).await;
+        let first = write(client, &self.subject_prefix, sorted, rejects, None, copy, metrics).await;
         match first {
             Err(error) if error.is_unique_violation() => {
-                write(client, sorted, rejects, None, false, metrics).await
+                write(client, &self.subject_prefix, sorted, rejects, None, false, metrics).await
             }
             Err(error) if error.is_missing_partition() => {
                 // Dropped behind our back: what we remember of them is worth nothing.
                 self.days.clear();
                 self.ensure_days(client, sorted.first).await?;
-                write(client, sorted, rejects, None, false, metrics).await
+                write(client, &self.subject_prefix, sorted, rejects, None, false, metrics).await
             }
             Err(error) if error.is_data_error() => {
                 // Some row is not to be stored: halve until it stands alone, refuse it, store the others.
@@ -160,7 +162,16 @@ impl Flush {
                         let (reason, detail) = (Reason::RefusedByDatabase, error.to_string());
                         let refused = Refused { reading: *reading, reason, detail };
                         let without = Sorted { first: &[], ..sorted };
-                        let flushed = write(client, without, rejects, Some(refused), false, metrics).await?;
+                        let flushed = write(
+                            client,
+                            &self.subject_prefix,
+                            without,
+                            rejects,
+                            Some(refused),
+                            false,
+                            metrics,
+                        )
+                        .await?;
                         Ok(flushed.and(Flushed { refused: 1, ..Flushed::default() }))
                     }
                     _ => {
@@ -189,6 +200,7 @@ impl Flush {
 /// The transaction. What it finds to be conflicting is kept with `refused`.
 async fn write(
     client: &mut Object,
+    subject_prefix: &str,
     sorted: Sorted<'_>,
     rejects: &[Reject],
     refused: Option<Refused>,
@@ -229,7 +241,7 @@ async fn write(
         insert_rejects(&transaction, rejects).await?;
     }
     if !refused.is_empty() {
-        insert_refused(&transaction, &refused).await?;
+        insert_refused(&transaction, subject_prefix, &refused).await?;
     }
     observe(metrics, Phase::write, start);
     let start = Instant::now();
@@ -287,6 +299,7 @@ async fn insert_rejects(
 
 async fn insert_refused(
     transaction: &deadpool_postgres::Transaction<'_>,
+    subject_prefix: &str,
     refused: &[Refused],
 ) -> Result<(), DatabaseError> {
     let readings: Vec<_> = refused.iter().map(|refused| refused.reading).collect();
@@ -294,7 +307,7 @@ async fn insert_refused(
     let details: Vec<_> = refused.iter().map(|refused| refused.detail.as_str()).collect();
     let (series, times, values) = columns(&readings);
     let statement = transaction.prepare_cached(INSERT_REFUSED).await?;
-    transaction.execute(&statement, &[&series, &times, &values, &reasons, &details]).await?;
+    transaction.execute(&statement, &[&series, &times, &values, &reasons, &details, &subject_prefix]).await?;
     Ok(())
 }
 

@@ -114,9 +114,10 @@ async fn of_two_values_for_one_instant_the_first_is_stored_and_the_other_kept_wi
     assert_eq!(app.count("SELECT count(*) FROM readings").await, 2);
     assert_eq!(app.count("SELECT sum(count)::bigint FROM readings_1m").await, 2);
     assert_eq!(app.count("SELECT count(*) FROM alerts").await, 0, "what is not stored is not judged");
-    let reject = "SELECT tenant_id, reason, convert_from(payload, 'UTF8') FROM rejected_readings";
+    let reject = "SELECT tenant_id, reason, convert_from(payload, 'UTF8'), subject FROM rejected_readings";
     let reject = app.owner().query_one(reject, &[]).await.unwrap();
     assert_eq!((reject.get(0), reject.get(1)), (app.tenant.0, "conflicting_value"));
+    assert_eq!(reject.get::<_, &str>(3), app.subject);
     let kept: Value = serde_json::from_str(reject.get(2)).unwrap();
     assert_eq!(
         (&kept["device"], &kept["metric"], &kept["value"]),

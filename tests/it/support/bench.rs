@@ -29,7 +29,7 @@ impl DetectorBench {
         let pool = Pool::new(&app.config().database, Role::Worker, 2).unwrap();
         let start = Timestamp::now() - SignedDuration::from_mins(minutes_ago);
         let detector = Self::detector(&app, &pool);
-        Self { series, start, flush: Flush::new(pool), detector, app }
+        Self { series, start, flush: Flush::new(pool, "readings"), detector, app }
     }
 
     async fn register(app: &TestApp, metric: &str) -> SeriesId {
