@@ -80,7 +80,7 @@ section! {
         accepted_days: u32,
         future_tolerance_seconds: u32,
         tenant_cache_seconds: u64,
-        series_cache_size: u64,
+        series_cache_size: usize,
         rejected_keep_days: u32,
         rejected_keep_rows: i64,
     }
@@ -201,6 +201,7 @@ impl Config {
             ("ingest.batch_max", self.ingest.batch_max as u64),
             ("ingest.batch_interval_ms", self.ingest.batch_interval_ms),
             ("ingest.accepted_days", self.ingest.accepted_days.into()),
+            ("ingest.series_cache_size", self.ingest.series_cache_size as u64),
             ("detect.lease_seconds", self.detect.lease_seconds),
             ("detect.commit_interval_ms", self.detect.commit_interval_ms),
             ("detect.readings_per_step", self.detect.readings_per_step as u64),

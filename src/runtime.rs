@@ -316,7 +316,7 @@ fn start_ingest(
     let consumer = Consumer {
         jetstream,
         consumer,
-        resolver: Resolver::new(pool.clone(), &ingest),
+        resolver: Resolver::new(pool.clone(), &ingest, Arc::clone(metrics)),
         buffer: Arc::clone(&buffer),
         gate: gate.subscribe(),
         ingest: ingest.clone(),

@@ -112,7 +112,7 @@ impl Consumer {
 
     /// One pull, until it is used up or found nothing more; returns how many messages it brought. Once cancelled, what is on its way is still taken: nobody else
     /// would get it before its `ack_wait` is over.
-    async fn pull(&self, cancel: &CancellationToken) -> Result<usize, async_nats::Error> {
+    async fn pull(&mut self, cancel: &CancellationToken) -> Result<usize, async_nats::Error> {
         let mut pulled = 0;
         let pull =
             self.consumer.batch().max_messages(PULL_MESSAGES).max_bytes(PULL_BYTES).expires(PULL_EXPIRES);
@@ -145,7 +145,7 @@ impl Consumer {
         }
     }
 
-    async fn handle(&self, messages: Vec<Message>) {
+    async fn handle(&mut self, messages: Vec<Message>) {
         let since = Instant::now();
         let incoming: Vec<Incoming> = messages.into_iter().map(|message| self.take_apart(message)).collect();
         match self.resolve(&incoming).await {
@@ -184,7 +184,7 @@ impl Consumer {
     }
 
     /// The readings of all messages and what was refused of them.
-    async fn resolve(&self, incoming: &[Incoming]) -> Result<(Vec<Reading>, Vec<Reject>), DatabaseError> {
+    async fn resolve(&mut self, incoming: &[Incoming]) -> Result<(Vec<Reading>, Vec<Reject>), DatabaseError> {
         let mut names: Vec<TenantName> = incoming.iter().filter_map(|one| one.tenant.clone().ok()).collect();
         names.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
         names.dedup();
@@ -200,6 +200,8 @@ impl Consumer {
         let now = UnixMicros::from(Timestamp::now()).max(stored.unwrap_or(UnixMicros(i64::MIN)));
         let window = Window::around(now, self.ingest.accepted_days, self.ingest.future_tolerance_seconds);
         let mut named = Vec::new();
+        // Where the readings of each message end.
+        let mut ends = Vec::with_capacity(incoming.len());
         let mut rejects = Vec::new();
         for one in incoming {
             match one.tenant.as_ref().map_err(Clone::clone).and_then(tenant_of) {
@@ -209,12 +211,30 @@ impl Consumer {
                     rejects.push(refusal.of(None, &one.message.subject, &one.message.payload));
                 }
             }
+            ends.push(named.len());
         }
-        let series = self.resolver.series(&named).await?;
+        let resolved = self.resolver.series(&named).await?;
+        if !resolved.over_quota.is_empty() {
+            let mut kept = vec![0; incoming.len()];
+            for (place, over) in &resolved.over_quota {
+                self.count_rejects(Reason::Quota, 1);
+                let message = ends.partition_point(|end| end <= place);
+                if kept[message] < REJECTS_KEPT {
+                    kept[message] += 1;
+                    let (tenant, reading) = &named[*place];
+                    let subject = &incoming[message].message.subject;
+                    let reject =
+                        Refusal::from(*over).of(Some(*tenant), subject, reading.to_json().as_bytes());
+                    rejects.push(reject);
+                }
+            }
+        }
         let readings = named
             .iter()
-            .zip(series)
-            .map(|((_, reading), series)| Reading { series, ts: reading.ts, value: reading.value })
+            .zip(resolved.series)
+            .filter_map(|((_, reading), series)| {
+                Some(Reading { series: series?, ts: reading.ts, value: reading.value })
+            })
             .collect();
         Ok((readings, rejects))
     }

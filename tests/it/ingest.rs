@@ -166,11 +166,13 @@ async fn two_processes_that_meet_the_same_new_devices_register_them_once_and_los
     });
     app.publish_all(messages).await;
     slow_registration(app.owner()).await;
-    // Both have read that the devices are unknown, and both stand before the table, when it opens.
+    // Both have read that the devices are unknown, and both stand, one before the table and one before the tenant that the
+    // other has locked to count its devices, when it opens.
     let gate = pool::connect_owner(&app.database.config.database).await.unwrap();
     gate.batch_execute("BEGIN; LOCK TABLE devices IN SHARE ROW EXCLUSIVE MODE").await.unwrap();
     let services = [app.spawn("ingest"), app.spawn("ingest,detect")];
-    let waiting = "SELECT count(*) FROM pg_locks WHERE relation = 'devices'::regclass AND NOT granted";
+    let waiting = "SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock'";
     app.wait_for_count(waiting, 2).await;
     gate.batch_execute("COMMIT").await.unwrap();
     app.wait_until_judged().await;

@@ -25,6 +25,7 @@ mod pages;
 mod partitions;
 mod prove;
 mod publish;
+mod quotas;
 mod redrive;
 mod rejects;
 mod resilience;
