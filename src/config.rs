@@ -83,6 +83,8 @@ section! {
         series_cache_size: usize,
         rejected_keep_days: u32,
         rejected_keep_rows: i64,
+        readings_keep_days: u32,
+        rollups_keep_days: u32,
     }
 }
 section! {
@@ -220,6 +222,18 @@ impl Config {
         }
         if self.ingest.accepted_days > HIGHEST_DAYS {
             return Err(("ingest.accepted_days", format!("must be at most {HIGHEST_DAYS}")));
+        }
+        for (key, days) in [
+            ("ingest.readings_keep_days", self.ingest.readings_keep_days),
+            ("ingest.rollups_keep_days", self.ingest.rollups_keep_days),
+        ] {
+            // What is accepted must have somewhere to go.
+            if days != 0 && days <= self.ingest.accepted_days {
+                return Err((key, "must be more than ingest.accepted_days, or 0 for ever".to_owned()));
+            }
+            if days > HIGHEST_DAYS {
+                return Err((key, format!("must be at most {HIGHEST_DAYS}")));
+            }
         }
         // The broker reads it as no limit.
         if self.ingest.stream_max_bytes < 1 {

@@ -37,12 +37,13 @@ use crate::ingest::flush::Flush;
 use crate::ingest::flusher::Flusher;
 use crate::ingest::housekeeping::{Housekeeping, Seen};
 use crate::ingest::resolve::Resolver;
+use crate::ingest::retention::Retention;
 use crate::ingest::stream;
 use crate::telemetry::metrics::Metrics;
 
 /// A stage has this long to end what is under way.
 const STAGE_DEADLINE: Duration = Duration::from_secs(20);
-/// Partitions are made ahead this often.
+/// Partitions are made ahead, and those that were kept long enough dropped, this often.
 const PARTITIONS_EVERY: Duration = Duration::from_secs(3600);
 /// And this soon again when it failed.
 const PARTITIONS_RETRY: Duration = Duration::from_secs(10);
@@ -214,9 +215,11 @@ async fn prepare_schema(config: &Config) -> anyhow::Result<()> {
 fn maintenance(config: &Config, failed: &CancellationToken) -> anyhow::Result<Stage> {
     let stage = Stage::new("maintenance", failed);
     let pool = Pool::new(&config.database, DatabaseRole::Worker, 1)?;
+    let retention = Retention::new(pool.clone(), config.ingest.clone());
     let cancel = stage.cancel.clone();
     stage.spawn(async move {
-        let mut wait = PARTITIONS_EVERY;
+        // At once: a service that never lives for an hour drops what is due all the same.
+        let mut wait = Duration::ZERO;
         loop {
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
@@ -230,6 +233,9 @@ fn maintenance(config: &Config, failed: &CancellationToken) -> anyhow::Result<St
                     PARTITIONS_RETRY
                 }
             };
+            if let Err(error) = retention.once().await {
+                tracing::warn!(%error, "failed to drop the days that were kept long enough, trying again in an hour");
+            }
         }
     });
     Ok(stage)

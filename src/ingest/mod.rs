@@ -14,6 +14,7 @@ pub mod housekeeping;
 pub mod quota;
 pub mod reject;
 pub mod resolve;
+pub mod retention;
 pub mod series_cache;
 pub mod stream;
 pub mod validate;

@@ -29,6 +29,7 @@ mod quotas;
 mod redrive;
 mod rejects;
 mod resilience;
+mod retention;
 mod secrecy;
 mod sql;
 mod stream;
