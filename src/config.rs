@@ -68,6 +68,8 @@ section! {
 section! {
     /// From the stream into the table.
     Ingest {
+        source: Source,
+        on_flush_failure: OnFlushFailure,
         stream: String,
         consumer: String,
         subject_prefix: String,
@@ -77,6 +79,7 @@ section! {
         batch_size: usize,
         batch_interval_ms: u64,
         batch_max: usize,
+        writers: usize,
         accepted_days: u32,
         future_tolerance_seconds: u32,
         tenant_cache_seconds: u64,
@@ -123,6 +126,26 @@ section! {
 section! {
     /// Logs.
     Log { format: LogFormat, filter: String }
+}
+
+/// Where readings come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// A stream: what the broker accepted is stored once.
+    Jetstream,
+    /// Plain NATS: what is published while nobody listens is lost.
+    Core,
+}
+
+/// What becomes of a batch that could not be stored twice in a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFlushFailure {
+    /// It goes back to the stream.
+    Redeliver,
+    /// It is counted, and lost.
+    Drop,
 }
 
 impl Config {
@@ -201,7 +224,7 @@ impl Config {
             ("ingest.ack_wait_seconds", self.ingest.ack_wait_seconds),
             ("ingest.batch_size", self.ingest.batch_size as u64),
             ("ingest.batch_max", self.ingest.batch_max as u64),
-            ("ingest.batch_interval_ms", self.ingest.batch_interval_ms),
+            ("ingest.writers", self.ingest.writers as u64),
             ("ingest.accepted_days", self.ingest.accepted_days.into()),
             ("ingest.series_cache_size", self.ingest.series_cache_size as u64),
             ("detect.lease_seconds", self.detect.lease_seconds),
@@ -255,6 +278,16 @@ impl Config {
             if prefix.split('.').any(|token| token.is_empty() || token.contains(['*', '>', ' '])) {
                 return Err((key, "must be subject tokens without wildcards".to_owned()));
             }
+        }
+        if self.ingest.source == Source::Core && self.ingest.on_flush_failure == OnFlushFailure::Redeliver {
+            return Err((
+                "ingest.on_flush_failure",
+                "must be `drop` with ingest.source = `core`: nobody keeps what could be sent again"
+                    .to_owned(),
+            ));
+        }
+        if self.ingest.batch_interval_ms > HIGHEST {
+            return Err(("ingest.batch_interval_ms", format!("must be at most {HIGHEST}")));
         }
         if self.ingest.batch_max < self.ingest.batch_size {
             return Err(("ingest.batch_max", "must be at least ingest.batch_size".to_owned()));

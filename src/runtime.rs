@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use async_nats::jetstream::consumer::PullConsumer;
 use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
@@ -18,7 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::api::server::serve;
 use crate::api::state::{ApiState, BrokerCheck};
-use crate::config::Config;
+use crate::config::{Config, Source};
 use crate::console;
 use crate::db::pool::{Pool, Role as DatabaseRole};
 use crate::db::{migrations, partitions};
@@ -30,12 +29,14 @@ use crate::deliver::secrets::SecretKey;
 use crate::deliver::send::Sender;
 use crate::deliver::worker::Worker;
 use crate::detect::detector::Detector;
+use crate::ingest::acknowledge::Acknowledger;
 use crate::ingest::broker;
 use crate::ingest::buffer::Buffer;
 use crate::ingest::consumer::Consumer;
 use crate::ingest::flush::Flush;
 use crate::ingest::flusher::Flusher;
 use crate::ingest::housekeeping::{Housekeeping, Seen};
+use crate::ingest::repeaters::Repeaters;
 use crate::ingest::resolve::Resolver;
 use crate::ingest::retention::Retention;
 use crate::ingest::stream;
@@ -159,10 +160,10 @@ pub async fn start(config: &Config, roles: Roles) -> anyhow::Result<Running> {
     prepare_schema(config).await?;
     // What can fail comes before anything runs: a start that fails leaves no request half sent.
     let stream = match &broker {
-        Some(broker) => {
+        Some(broker) if config.ingest.source == Source::Jetstream => {
             Some(stream::ensure(&async_nats::jetstream::new(broker.clone()), &config.ingest).await?)
         }
-        None => None,
+        _ => None,
     };
     let listener = if roles.has(Role::Api) { Some(bind(config).await?) } else { None };
     let key = SecretKey::parse(&config.secrets.key).context("secrets.key")?;
@@ -188,7 +189,7 @@ pub async fn start(config: &Config, roles: Roles) -> anyhow::Result<Running> {
         stage.spawn(detector.run(Arc::clone(&flushed), stage.cancel.clone()));
         stages.push(stage);
     }
-    if let (Some(broker), Some(stream)) = (broker, stream) {
+    if let Some(broker) = broker {
         stages.extend(start_ingest(config, broker, stream, &flushed, &metrics, &failed)?);
     }
     stages.reverse();
@@ -305,7 +306,7 @@ fn start_deliver(
 fn start_ingest(
     config: &Config,
     broker: async_nats::Client,
-    (handle, consumer): (stream::Handle, PullConsumer),
+    stream: Option<stream::Handle>,
     flushed: &Arc<Notify>,
     metrics: &Arc<Metrics>,
     failed: &CancellationToken,
@@ -313,15 +314,17 @@ fn start_ingest(
     let storing = Stage::new("store", failed);
     let pulling = Stage::new("ingest", failed);
     let ingest = config.ingest.clone();
-    let jetstream = async_nats::jetstream::new(broker.clone());
     let pool = Pool::new(&config.database, DatabaseRole::Worker, config.database.ingest_connections)?;
     let interval = Duration::from_millis(ingest.batch_interval_ms);
     let buffer = Arc::new(Buffer::new(ingest.batch_size, interval, ingest.batch_max));
     let seen = Arc::new(Seen::default());
     let gate = watch::Sender::new(true);
+    let acknowledger = Acknowledger::new(broker.clone());
+    let repeaters = Arc::new(Repeaters::default());
     let consumer = Consumer {
-        jetstream,
-        consumer,
+        client: broker.clone(),
+        acknowledger: acknowledger.clone(),
+        repeaters: Arc::clone(&repeaters),
         resolver: Resolver::new(pool.clone(), &ingest, Arc::clone(metrics)),
         buffer: Arc::clone(&buffer),
         gate: gate.subscribe(),
@@ -331,13 +334,17 @@ fn start_ingest(
     let flusher = Flusher {
         buffer,
         flush: Flush::new(pool.clone(), &ingest.subject_prefix),
+        writers: ingest.writers,
+        on_flush_failure: ingest.on_flush_failure,
+        acknowledger,
+        repeaters,
         seen: Arc::clone(&seen),
         gate,
         flushed: Arc::clone(flushed),
         metrics: Arc::clone(metrics),
         ack_wait: Duration::from_secs(ingest.ack_wait_seconds),
     };
-    let housekeeping = Housekeeping { pool, stream: handle, seen, ingest, metrics: Arc::clone(metrics) };
+    let housekeeping = Housekeeping { pool, stream, seen, ingest, metrics: Arc::clone(metrics) };
     pulling.spawn(consumer.run(pulling.cancel.clone()));
     let cancel = storing.cancel.clone();
     storing.spawn(async move {

@@ -5,7 +5,8 @@ use async_nats::{Client, ConnectOptions};
 use secrecy::ExposeSecret;
 use url::Url;
 
-use crate::config::Config;
+use super::plain;
+use crate::config::{Config, Source};
 
 /// Connects to `nats.url`, with the credentials in it or in `nats.credentials_file`. It reconnects by itself.
 ///
@@ -28,6 +29,10 @@ async fn connect_with(config: &Config, options: ConnectOptions) -> anyhow::Resul
     let mut options = options.name("watchbell").event_callback(|event| async move {
         tracing::info!(%event, "broker connection");
     });
+    // Of a stream no more is here than was asked for.
+    if config.ingest.source == Source::Core {
+        options = options.subscription_capacity(plain::MESSAGES);
+    }
     if !config.nats.credentials_file.is_empty() {
         options =
             options.credentials_file(&config.nats.credentials_file).await.context("nats.credentials_file")?;

@@ -1,12 +1,12 @@
 //! The batch that grows while the one before it is being stored.
 //!
 //! Invariant: the lock is held only to move values in and to swap the whole batch out, never across I/O. A message's
-//! readings are in one batch, together with its acknowledgement. It holds at most `batch_max` readings and rejects, and one push.
+//! readings are in one batch, together with its reply. It holds at most `batch_max` readings and rejects, and one push.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use async_nats::jetstream::message::Acker;
+use async_nats::Subject;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -14,35 +14,35 @@ use super::reject::Reject;
 use crate::model::reading::Reading;
 
 /// What is stored, and acknowledged, together.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Batch {
-    /// Not sorted yet; may hold repeats.
+    /// Not sorted yet; no message of these was delivered before.
     pub readings: Vec<Reading>,
+    /// Readings that may be stored already: of messages delivered before, and of tenants that repeat themselves.
+    pub repeats: Vec<Reading>,
     /// Inputs that were refused.
     pub rejects: Vec<Reject>,
-    /// The messages that the two come from.
-    pub ackers: Vec<Acker>,
-    /// Whether a message in it was delivered before: its readings may be stored already.
-    pub may_repeat: bool,
+    /// Where the broker waits for word of the messages that they come from.
+    pub replies: Vec<Subject>,
     /// When the first message came.
     pub since: Option<Instant>,
 }
 
 impl Batch {
     fn is_empty(&self) -> bool {
-        self.ackers.is_empty()
+        self.since.is_none()
     }
 
     /// What takes memory and work: readings, and rejects like them.
     fn len(&self) -> usize {
-        self.readings.len() + self.rejects.len()
+        self.readings.len() + self.repeats.len() + self.rejects.len()
     }
 
     fn absorb(&mut self, other: Self) {
         self.readings.extend(other.readings);
+        self.repeats.extend(other.repeats);
         self.rejects.extend(other.rejects);
-        self.ackers.extend(other.ackers);
-        self.may_repeat |= other.may_repeat;
+        self.replies.extend(other.replies);
         self.since = self.since.or(other.since);
     }
 }
@@ -91,6 +91,19 @@ impl Buffer {
             room.await;
         }
         self.changed.notify_one();
+    }
+
+    /// Adds whole messages if there is room; `false`: there is none.
+    pub fn try_push(&self, part: Batch) -> bool {
+        {
+            let mut growing = self.lock();
+            if growing.batch.len() >= self.batch_max {
+                return false;
+            }
+            growing.batch.absorb(part);
+        }
+        self.changed.notify_one();
+        true
     }
 
     /// The next batch, when one is ready. `None` when the buffer is closed and empty.

@@ -1,60 +1,59 @@
-//! Pulls messages, makes readings of them, and puts whole messages into the buffer.
+//! Takes messages, makes readings of them, and puts whole messages into the buffer.
 //!
-//! Invariant: a message leaves here into the buffer or back to the stream; none is dropped, and none is acknowledged
-//! here.
+//! Invariant: a message leaves here into the buffer or back to the stream; none is dropped unless it came by plain NATS, and
+//! none is acknowledged here. Messages go into the buffer in the order in which the broker sent them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::Context;
-use async_nats::jetstream::consumer::PullConsumer;
-use async_nats::jetstream::message::{Acker, Message};
-use futures_util::StreamExt;
+use async_nats::{Client, Message};
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::acknowledge::{Acknowledger, Word};
 use super::buffer::{Batch, Buffer};
 use super::decode::{as_sent, decode};
-use super::flusher::give_back;
+use super::incoming::Incoming;
+use super::plain::Subscription;
+use super::pull::{Pull, PullError};
+use super::quota::OverQuota;
 use super::reject::{Reason, Refusal, Reject};
-use super::resolve::Resolver;
+use super::repeaters::Repeaters;
+use super::resolve::{Resolved, Resolver};
 use super::stream;
 use super::validate::{NamedReading, Window, validate};
-use crate::config;
+use crate::config::{self, Source};
 use crate::db::error::DatabaseError;
 use crate::model::ids::TenantId;
 use crate::model::reading::{Reading, UnixMicros};
-use crate::model::tenant::TenantName;
 use crate::telemetry::metrics::{ByReason, Metrics};
 
-/// Messages asked for at a time, and handled together when they are there together.
-const PULL_MESSAGES: usize = 500;
-/// Bytes asked for at a time; with the above it bounds what is in memory before the buffer.
-const PULL_BYTES: usize = 8 * 1024 * 1024;
-/// A pull that found nothing is asked again after this long.
-const PULL_EXPIRES: Duration = Duration::from_secs(2);
 /// After a failed pull, or while the database does not answer.
 const PAUSE: Duration = Duration::from_millis(250);
 /// When we stop and the broker has sent nothing for this long, nothing is on its way.
 const QUIET: Duration = Duration::from_millis(100);
 /// Pulls in a row that failed or found nothing, after which stream and consumer are looked at, and made again if they are
 /// gone: an old broker does not say that they are.
-const FRUITLESS_BEFORE_ENSURE: u32 = 5;
+const FRUITLESS_BEFORE_ENSURE: u32 = 10;
 /// Rejects kept of one message; the others are only counted.
 const REJECTS_KEPT: usize = 20;
 
 /// Fills the buffer from the stream.
 pub struct Consumer {
-    /// For making stream and consumer again, when somebody deleted them.
-    pub jetstream: Context,
-    /// On the broker.
-    pub consumer: PullConsumer,
+    /// The connection.
+    pub client: Client,
     /// Knows tenants and series.
     pub resolver: Resolver,
     /// Where batches grow.
     pub buffer: Arc<Buffer>,
+    /// Gives back what can't be looked up.
+    pub acknowledger: Acknowledger,
+    /// Whose readings are stored apart.
+    pub repeaters: Arc<Repeaters>,
     /// False while nothing must be pulled.
     pub gate: watch::Receiver<bool>,
     /// The accepted window and the subject's prefix.
@@ -63,19 +62,49 @@ pub struct Consumer {
     pub metrics: Arc<Metrics>,
 }
 
-/// A message taken apart: where its acknowledgement goes, whose it is, and its bytes.
-struct Incoming {
-    message: async_nats::Message,
-    acker: Acker,
-    stored_at: UnixMicros,
-    redelivered: bool,
-    tenant: Result<TenantName, Refusal>,
-}
-
 impl Consumer {
     /// Runs until cancelled and nothing is on its way any more, then closes the buffer.
     pub async fn run(mut self, cancel: CancellationToken) {
-        let mut fruitless = 0;
+        match self.ingest.source {
+            Source::Jetstream => self.run_stream(&cancel).await,
+            Source::Core => self.run_plain(&cancel).await,
+        }
+        self.buffer.close();
+    }
+
+    async fn run_plain(&mut self, cancel: &CancellationToken) {
+        let prefix = &self.ingest.subject_prefix;
+        let mut subscription = match Subscription::open(&self.client, prefix, &self.ingest.consumer).await {
+            Ok(subscription) => subscription,
+            Err(error) => return tracing::error!(%error, "failed to subscribe"),
+        };
+        loop {
+            let messages = if cancel.is_cancelled() {
+                tokio::time::timeout(QUIET, subscription.next()).await.unwrap_or_default()
+            } else {
+                tokio::select! {
+                    messages = subscription.next() => messages,
+                    () = cancel.cancelled() => continue,
+                }
+            };
+            let Some(messages) = messages else { return };
+            let now = UnixMicros::from(Timestamp::now());
+            let count = messages.len();
+            let incoming = subscription.with_times(messages, now);
+            let kept = match self.make_readings(&incoming, now).await {
+                Ok(batch) => self.buffer.try_push(Batch { since: Some(Instant::now()), ..batch }),
+                Err(error) => {
+                    tracing::warn!(%error, "failed to look up series");
+                    false
+                }
+            };
+            if !kept {
+                self.metrics.messages_dropped.inc_by(count as u64);
+            }
+        }
+    }
+
+    async fn run_stream(&mut self, cancel: &CancellationToken) {
         while !cancel.is_cancelled() {
             let open = tokio::select! {
                 // The sender lives in the flusher; when it is gone the process is stopping.
@@ -85,158 +114,180 @@ impl Consumer {
             if !open {
                 break;
             }
-            match self.pull(&cancel).await {
-                Ok(0) => fruitless += 1,
-                Ok(_) => fruitless = 0,
-                Err(error) => {
-                    tracing::warn!(%error, "failed to pull from the stream, trying again");
-                    fruitless += 1;
-                    tokio::time::sleep(PAUSE).await;
-                }
-            }
-            if fruitless >= FRUITLESS_BEFORE_ENSURE {
-                fruitless = 0;
+            if let Err(error) = self.pull(cancel).await {
+                tracing::warn!(%error, "failed to pull from the stream, trying again");
+                tokio::time::sleep(PAUSE).await;
                 self.ensure_consumer().await;
             }
         }
-        self.buffer.close();
     }
 
     /// Somebody may have deleted the consumer, or the whole stream.
     async fn ensure_consumer(&mut self) {
-        match stream::ensure(&self.jetstream, &self.ingest).await {
-            Ok((_, consumer)) => self.consumer = consumer,
-            Err(error) => tracing::error!(%error, "the stream can't be pulled from"),
+        let jetstream: Context = async_nats::jetstream::new(self.client.clone());
+        if let Err(error) = stream::ensure(&jetstream, &self.ingest).await {
+            tracing::error!(%error, "the stream can't be pulled from");
         }
     }
 
-    /// One pull, until it is used up or found nothing more; returns how many messages it brought. Once cancelled, what is on its way is still taken: nobody else
-    /// would get it before its `ack_wait` is over.
-    async fn pull(&mut self, cancel: &CancellationToken) -> Result<usize, async_nats::Error> {
-        let mut pulled = 0;
-        let pull =
-            self.consumer.batch().max_messages(PULL_MESSAGES).max_bytes(PULL_BYTES).expires(PULL_EXPIRES);
-        let mut chunks = pull.messages().await?.ready_chunks(PULL_MESSAGES);
+    /// Pulls until cancelled, or until the gate is closed. Once cancelled, what is on its way is still taken, and with the
+    /// gate closed it is given back: nobody else would get it before its `ack_wait` is over.
+    async fn pull(&mut self, cancel: &CancellationToken) -> Result<(), PullError> {
+        let mut pull = Pull::open(&self.client, &self.ingest.stream, &self.ingest.consumer).await?;
+        let mut gate = self.gate.clone();
+        let mut fruitless = 0;
         loop {
-            let chunk = if cancel.is_cancelled() {
-                tokio::time::timeout(QUIET, chunks.next()).await.unwrap_or_default()
-            } else {
-                tokio::select! {
-                    chunk = chunks.next() => chunk,
-                    () = cancel.cancelled() => continue,
-                }
+            let messages = tokio::select! {
+                biased;
+                () = cancel.cancelled() => break,
+                _ = gate.wait_for(|open| !open) => break,
+                messages = pull.next() => messages?,
             };
-            let Some(chunk) = chunk else { return Ok(pulled) };
-            let mut messages = Vec::with_capacity(chunk.len());
-            let mut failed = None;
-            for message in chunk {
-                match message {
-                    Ok(message) => messages.push(message),
-                    Err(error) => failed = Some(error),
+            if messages.is_empty() {
+                fruitless += 1;
+                if fruitless >= FRUITLESS_BEFORE_ENSURE {
+                    fruitless = 0;
+                    self.metrics.stream_lag.set(0);
+                    self.ensure_consumer().await;
                 }
-            }
-            pulled += messages.len();
-            if !messages.is_empty() {
+            } else {
+                fruitless = 0;
                 self.handle(messages).await;
             }
-            if let Some(error) = failed {
-                return Err(error);
+        }
+        loop {
+            let messages = pull.rest(QUIET).await?;
+            if messages.is_empty() {
+                return Ok(());
+            }
+            if cancel.is_cancelled() {
+                self.handle(messages).await;
+            } else {
+                let replies: Vec<_> = messages.into_iter().filter_map(|message| message.reply).collect();
+                self.acknowledger.say(Word::Again, &replies).await;
             }
         }
     }
 
     async fn handle(&mut self, messages: Vec<Message>) {
         let since = Instant::now();
-        let incoming: Vec<Incoming> = messages.into_iter().map(|message| self.take_apart(message)).collect();
-        match self.resolve(&incoming).await {
-            Ok((readings, rejects)) => {
-                let may_repeat = incoming.iter().any(|one| one.redelivered);
-                let ackers = incoming.into_iter().map(|one| one.acker).collect();
-                self.buffer.push(Batch { readings, rejects, ackers, may_repeat, since: Some(since) }).await;
+        let now = UnixMicros::from(Timestamp::now());
+        let incoming: Vec<Incoming> =
+            messages.into_iter().map(|message| Incoming::new(message, now)).collect();
+        let made = self.make_readings(&incoming, now).await;
+        let last = incoming.last().map(|one| one.pending);
+        let replies: Vec<_> = incoming.into_iter().filter_map(|one| one.reply).collect();
+        match made {
+            Ok(batch) => {
+                self.buffer.push(Batch { replies, since: Some(since), ..batch }).await;
+                self.metrics.stream_lag.set(last.unwrap_or_default() as i64);
             }
             Err(error) => {
-                tracing::warn!(%error, messages = incoming.len(), "failed to look up series, the stream keeps the messages");
-                let ackers: Vec<Acker> = incoming.into_iter().map(|one| one.acker).collect();
-                give_back(&ackers).await;
+                tracing::warn!(%error, messages = replies.len(), "failed to look up series, the stream keeps the messages");
+                self.acknowledger.say(Word::Again, &replies).await;
                 tokio::time::sleep(PAUSE).await;
             }
         }
     }
 
-    fn take_apart(&self, message: Message) -> Incoming {
-        let (stored_at, redelivered) = match message.info() {
-            Ok(info) => {
-                (UnixMicros((info.published.unix_timestamp_nanos() / 1_000) as i64), info.delivered > 1)
-            }
-            // Without it nobody knows whether it came before.
-            Err(_) => (Timestamp::now().into(), true),
-        };
-        let tenant = self.tenant_of(&message.subject);
-        let (message, acker) = message.split();
-        Incoming { message, acker, stored_at, redelivered, tenant }
-    }
-
-    /// The tenant is the token after the prefix, so that the broker's permissions decide who publishes for whom.
-    fn tenant_of(&self, subject: &str) -> Result<TenantName, Refusal> {
-        let rest = subject.strip_prefix(&self.ingest.subject_prefix).and_then(|rest| rest.strip_prefix('.'));
-        let token = rest.and_then(|rest| rest.split('.').next()).unwrap_or_default();
-        TenantName::parse(token).map_err(|error| Refusal::new(Reason::UnknownTenant, error.to_string()))
-    }
-
     /// The readings of all messages and what was refused of them.
-    async fn resolve(&mut self, incoming: &[Incoming]) -> Result<(Vec<Reading>, Vec<Reject>), DatabaseError> {
-        let mut names: Vec<TenantName> = incoming.iter().filter_map(|one| one.tenant.clone().ok()).collect();
-        names.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
-        names.dedup();
-        let tenants = self.resolver.tenants(&names).await?;
-        let tenant_of = |name: &TenantName| {
-            let known = names.iter().zip(&tenants).find(|(known, _)| *known == name);
-            known
-                .and_then(|(_, tenant)| *tenant)
-                .ok_or_else(|| Refusal::new(Reason::UnknownTenant, format!("there is no tenant `{name}`")))
-        };
+    async fn make_readings(
+        &mut self,
+        incoming: &[Incoming],
+        now: UnixMicros,
+    ) -> Result<Batch, DatabaseError> {
+        let tenants = self.tenants(incoming).await?;
         // A clock of ours that is behind must not make what the broker stored look as if it came from the future.
         let stored = incoming.iter().map(|one| one.stored_at).max();
-        let now = UnixMicros::from(Timestamp::now()).max(stored.unwrap_or(UnixMicros(i64::MIN)));
+        let now = now.max(stored.unwrap_or(UnixMicros(i64::MIN)));
         let window = Window::around(now, self.ingest.accepted_days, self.ingest.future_tolerance_seconds);
-        let mut named = Vec::new();
-        // Where the readings of each message end.
-        let mut ends = Vec::with_capacity(incoming.len());
+        let repeaters = self.repeaters.of_late(std::time::Instant::now());
+        let (mut named, mut named_again) = (Vec::with_capacity(incoming.len()), Vec::new());
+        // Where the readings of each message end in the two.
+        let (mut ends, mut ends_again) = (Vec::with_capacity(incoming.len()), Vec::new());
         let mut rejects = Vec::new();
         for one in incoming {
-            match one.tenant.as_ref().map_err(Clone::clone).and_then(tenant_of) {
-                Ok(tenant) => self.elements(one, tenant, window, &mut named, &mut rejects),
-                Err(refusal) => {
-                    self.count_rejects(refusal.reason, 1);
-                    rejects.push(refusal.of(None, &one.message.subject, &one.message.payload));
+            match tenants.get(&*one.subject) {
+                Some(Ok(tenant)) => {
+                    let may_repeat = one.redelivered || repeaters.contains(tenant);
+                    let named = if may_repeat { &mut named_again } else { &mut named };
+                    self.elements(one, *tenant, window, named, &mut rejects);
                 }
+                Some(Err(refusal)) => {
+                    self.count_rejects(refusal.reason, 1);
+                    rejects.push(refusal.clone().of(None, &one.subject, &one.payload));
+                }
+                None => {}
             }
             ends.push(named.len());
+            ends_again.push(named_again.len());
         }
-        let resolved = self.resolver.series(&named).await?;
-        if !resolved.over_quota.is_empty() {
-            let mut kept = vec![0; incoming.len()];
-            for (place, over) in &resolved.over_quota {
-                self.count_rejects(Reason::Quota, 1);
-                let message = ends.partition_point(|end| end <= place);
-                if kept[message] < REJECTS_KEPT {
-                    kept[message] += 1;
-                    let (tenant, reading) = &named[*place];
-                    let subject = &incoming[message].message.subject;
-                    let reject =
-                        Refusal::from(*over).of(Some(*tenant), subject, reading.to_json().as_bytes());
-                    rejects.push(reject);
-                }
+        let (readings, over) = self.readings(&named).await?;
+        let (repeats, over_again) = self.readings(&named_again).await?;
+        self.reject_over_quota(incoming, &named, &ends, &over, &mut rejects);
+        self.reject_over_quota(incoming, &named_again, &ends_again, &over_again, &mut rejects);
+        Ok(Batch { readings, repeats, rejects, ..Batch::default() })
+    }
+
+    /// The tenant of each subject.
+    async fn tenants<'a>(
+        &self,
+        incoming: &'a [Incoming],
+    ) -> Result<BTreeMap<&'a str, Result<TenantId, Refusal>>, DatabaseError> {
+        let mut subjects: Vec<&Incoming> = Vec::new();
+        for one in incoming {
+            // Most messages have the subject of the one before them.
+            if subjects.last().is_none_or(|last| last.subject != one.subject) {
+                subjects.push(one);
             }
         }
-        let readings = named
-            .iter()
-            .zip(resolved.series)
-            .filter_map(|((_, reading), series)| {
-                Some(Reading { series: series?, ts: reading.ts, value: reading.value })
-            })
-            .collect();
-        Ok((readings, rejects))
+        subjects.sort_unstable_by(|a, b| a.subject.cmp(&b.subject));
+        subjects.dedup_by(|a, b| a.subject == b.subject);
+        let names: Vec<_> = subjects.iter().map(|one| one.tenant(&self.ingest.subject_prefix)).collect();
+        let valid: Vec<_> = names.iter().filter_map(|name| name.clone().ok()).collect();
+        let mut known = self.resolver.tenants(&valid).await?.into_iter();
+        let tenants = names.into_iter().map(|name| {
+            let name = name?;
+            let tenant = known.next().flatten();
+            tenant.ok_or_else(|| Refusal::new(Reason::UnknownTenant, format!("there is no tenant `{name}`")))
+        });
+        Ok(subjects.iter().map(|one| &*one.subject).zip(tenants).collect())
+    }
+
+    /// The readings that may be stored, and the places of those that may not.
+    async fn readings(
+        &mut self,
+        named: &[(TenantId, NamedReading<'_>)],
+    ) -> Result<(Vec<Reading>, Vec<(usize, OverQuota)>), DatabaseError> {
+        let Resolved { series, over_quota } = self.resolver.series(named).await?;
+        let readings = named.iter().zip(series).filter_map(|((_, reading), series)| {
+            Some(Reading { series: series?, ts: reading.ts, value: reading.value })
+        });
+        Ok((readings.collect(), over_quota))
+    }
+
+    /// `ends`: where the readings of each message end in `named`.
+    fn reject_over_quota(
+        &self,
+        incoming: &[Incoming],
+        named: &[(TenantId, NamedReading<'_>)],
+        ends: &[usize],
+        over_quota: &[(usize, OverQuota)],
+        rejects: &mut Vec<Reject>,
+    ) {
+        let mut kept: BTreeMap<usize, usize> = BTreeMap::new();
+        for (place, over) in over_quota {
+            self.count_rejects(Reason::Quota, 1);
+            let message = ends.partition_point(|end| end <= place);
+            let kept = kept.entry(message).or_default();
+            if *kept < REJECTS_KEPT {
+                *kept += 1;
+                let (tenant, reading) = &named[*place];
+                let subject = &incoming[message].subject;
+                let payload = reading.to_json();
+                rejects.push(Refusal::from(*over).of(Some(*tenant), subject, payload.as_bytes()));
+            }
+        }
     }
 
     fn elements<'a>(
@@ -247,9 +298,8 @@ impl Consumer {
         named: &mut Vec<(TenantId, NamedReading<'a>)>,
         rejects: &mut Vec<Reject>,
     ) {
-        let payload = &one.message.payload;
         let mut refused = Vec::new();
-        for (index, element) in decode(payload).into_iter().enumerate() {
+        for (index, element) in decode(&one.payload).into_iter().enumerate() {
             let fallback = UnixMicros(one.stored_at.0 + index as i64);
             match element.and_then(|raw| validate(&raw, fallback, window)) {
                 Ok(reading) => named.push((tenant, reading)),
@@ -262,10 +312,10 @@ impl Consumer {
             }
         }
         if !refused.is_empty() {
-            let sent = as_sent(payload);
+            let sent = as_sent(&one.payload);
             rejects.extend(refused.into_iter().map(|(index, refusal)| {
-                let sent = sent.get(index).copied().unwrap_or(payload);
-                refusal.of(Some(tenant), &one.message.subject, sent)
+                let sent = sent.get(index).copied().unwrap_or(&one.payload);
+                refusal.of(Some(tenant), &one.subject, sent)
             }));
         }
     }

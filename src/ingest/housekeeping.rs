@@ -43,8 +43,8 @@ impl Seen {
 pub struct Housekeeping {
     /// Of the worker role.
     pub pool: Pool,
-    /// For the stream's state.
-    pub stream: stream::Handle,
+    /// For the stream's state, if readings come from one.
+    pub stream: Option<stream::Handle>,
     /// Filled by the flusher.
     pub seen: Arc<Seen>,
     /// How long rejects are kept.
@@ -67,7 +67,8 @@ impl Housekeeping {
             if stopping {
                 return;
             }
-            match self.stream.fullness().await {
+            let Some(stream) = &mut self.stream else { continue };
+            match stream.fullness().await {
                 Ok(fullness) => {
                     self.metrics.stream_fullness.set(fullness);
                     if fullness >= FULLNESS_ALARM {

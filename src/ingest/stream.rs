@@ -66,14 +66,11 @@ impl Handle {
     }
 }
 
-/// The stream and its durable consumer, as the settings ask for them.
+/// Makes the stream and its durable consumer, as the settings ask for them.
 ///
 /// # Errors
 /// If they differ from the settings, or the broker refuses.
-pub async fn ensure(
-    jetstream: &Context,
-    ingest: &config::Ingest,
-) -> Result<(Handle, PullConsumer), StreamError> {
+pub async fn ensure(jetstream: &Context, ingest: &config::Ingest) -> Result<Handle, StreamError> {
     let asked = stream_config(ingest);
     let broker = |what, name: &str| {
         let name = name.to_owned();
@@ -96,12 +93,12 @@ pub async fn ensure(
     };
     compare_stream(&asked, &stream.cached_info().config)?;
     let wanted = consumer_config(ingest);
-    let consumer = stream
+    let consumer: PullConsumer = stream
         .get_or_create_consumer(&ingest.consumer, wanted.clone())
         .await
         .map_err(|error| broker("consumer", &ingest.consumer)(error.to_string()))?;
     compare_consumer(&wanted, &consumer.cached_info().config, &ingest.consumer)?;
-    Ok((Handle { stream, max_bytes: asked.max_bytes }, consumer))
+    Ok(Handle { stream, max_bytes: asked.max_bytes })
 }
 
 fn stream_config(ingest: &config::Ingest) -> StreamConfig {

@@ -41,6 +41,9 @@ pub enum Phase {
     /// Waiting in the buffer.
     #[expect(non_camel_case_types, reason = "the label's value")]
     buffer,
+    /// Sorting and splitting.
+    #[expect(non_camel_case_types, reason = "the label's value")]
+    sort,
     /// Getting a connection.
     #[expect(non_camel_case_types, reason = "the label's value")]
     connection,
@@ -70,6 +73,16 @@ pub struct Metrics {
     pub series_cache_misses: Counter,
     /// Flushes that failed twice and went back to the stream.
     pub flushes_failed: Counter,
+    /// Readings that could not be stored and were dropped, because `ingest.on_flush_failure` says so.
+    pub readings_dropped: Counter,
+    /// Messages of plain NATS for which there was no room.
+    pub messages_dropped: Counter,
+    /// Readings that one transaction stores.
+    pub part_readings: Histogram,
+    /// Messages that the stream holds behind the last one that was taken.
+    pub stream_lag: Gauge,
+    /// Transactions that met a repeat and were done again, reading by reading.
+    pub flushes_redone: Counter,
     /// Time of each phase of a flush.
     pub flush_seconds: Family<ByPhase, Histogram>,
     /// Readings judged by detection.
@@ -111,6 +124,11 @@ impl Metrics {
             series_cache_hits: Counter::default(),
             series_cache_misses: Counter::default(),
             flushes_failed: Counter::default(),
+            readings_dropped: Counter::default(),
+            messages_dropped: Counter::default(),
+            flushes_redone: Counter::default(),
+            part_readings: Histogram::new(exponential_buckets(1.0, 2.0, 16)),
+            stream_lag: Gauge::default(),
             flush_seconds: Family::new_with_constructor(|| {
                 Histogram::new(exponential_buckets(0.0002, 2.0, 16))
             }),
@@ -145,6 +163,27 @@ impl Metrics {
             metrics.series_cache_misses.clone(),
         );
         r.register("flushes_failed", "Flushes that went back to the stream", metrics.flushes_failed.clone());
+        r.register(
+            "flushes_redone",
+            "Transactions that met a repeat and were done again",
+            metrics.flushes_redone.clone(),
+        );
+        r.register(
+            "readings_dropped",
+            "Readings that could not be stored, with on_flush_failure = drop",
+            metrics.readings_dropped.clone(),
+        );
+        r.register(
+            "messages_dropped",
+            "Messages of plain NATS for which there was no room",
+            metrics.messages_dropped.clone(),
+        );
+        r.register("part_readings", "Readings that one transaction stores", metrics.part_readings.clone());
+        r.register(
+            "stream_lag_messages",
+            "Messages of the stream that were not taken yet",
+            metrics.stream_lag.clone(),
+        );
         r.register_with_unit(
             "flush",
             "Time of a flush by phase",

@@ -23,6 +23,7 @@ mod outages;
 mod owing;
 mod pages;
 mod partitions;
+mod policies;
 mod prove;
 mod publish;
 mod quotas;

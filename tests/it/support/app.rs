@@ -31,6 +31,7 @@ pub struct TestApp {
     pub database: TestDatabase,
     pub hub: Hub,
     pub broker: jetstream::Context,
+    client: async_nats::Client,
     pub broker_version: String,
     pub tenant: TenantId,
     pub destination: DestinationId,
@@ -86,7 +87,7 @@ impl TestApp {
         }
         let client = async_nats::connect(nats_url).await.unwrap();
         let broker_version = client.server_info().version;
-        let broker = jetstream::new(client);
+        let broker = jetstream::new(client.clone());
         let tenant = key_store::ensure_tenant(&database.owner, &TenantName::parse("acme").unwrap(), "test")
             .await
             .unwrap();
@@ -96,6 +97,7 @@ impl TestApp {
         let mut app = Self {
             database,
             broker,
+            client,
             broker_version,
             tenant,
             destination: DestinationId::new(),
@@ -119,6 +121,11 @@ impl TestApp {
         url.set_host(Some(&proxy.address.ip().to_string())).unwrap();
         self.environment.insert("DATABASE_URL".to_owned(), url.to_string());
         proxy
+    }
+
+    /// The test's own connection to the broker.
+    pub fn client(&self) -> async_nats::Client {
+        self.client.clone()
     }
 
     /// The settings as the service reads them.

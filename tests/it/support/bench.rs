@@ -7,6 +7,7 @@ use tokio::sync::Notify;
 use watchbell::db::pool::{Pool, Role};
 use watchbell::detect::detector::{Detector, Step};
 use watchbell::ingest::flush::Flush;
+use watchbell::ingest::part::Part;
 use watchbell::model::ids::SeriesId;
 use watchbell::model::reading::{Reading, UnixMicros};
 use watchbell::telemetry::metrics::Metrics;
@@ -63,7 +64,7 @@ impl DetectorBench {
             .iter()
             .map(|(minute, value)| Reading { series: self.series, ts: self.at(*minute), value: *value })
             .collect();
-        self.flush.store(&readings, &[], false, &Metrics::new()).await.unwrap();
+        self.flush.store(&Part::new(readings, Vec::new(), false), &Metrics::new()).await.unwrap();
     }
 
     /// Commits and judges them, and settles.

@@ -10,7 +10,7 @@ impl TestApp {
     /// slow, succeeds all the same. Returns when it has.
     pub async fn kill_between_commit_and_acknowledgement(&self, service: Process, committed: i64) {
         let committing = "SELECT count(*) FROM pg_stat_activity
-            WHERE datname = current_database() AND wait_event = 'PgSleep' AND query = 'COMMIT'";
+            WHERE datname = current_database() AND wait_event = 'PgSleep'";
         self.wait_for_count(committing, 1).await;
         service.kill().await;
         self.wait_for_count("SELECT count(*) FROM readings", committed).await;
