@@ -36,6 +36,7 @@ use crate::ingest::consumer::Consumer;
 use crate::ingest::flush::Flush;
 use crate::ingest::flusher::Flusher;
 use crate::ingest::housekeeping::{Housekeeping, Seen};
+use crate::ingest::plain::Subscription;
 use crate::ingest::repeaters::Repeaters;
 use crate::ingest::resolve::Resolver;
 use crate::ingest::retention::Retention;
@@ -165,6 +166,13 @@ pub async fn start(config: &Config, roles: Roles) -> anyhow::Result<Running> {
         }
         _ => None,
     };
+    let subscription = match &broker {
+        Some(broker) if config.ingest.source == Source::Core => {
+            let (prefix, group) = (&config.ingest.subject_prefix, &config.ingest.consumer);
+            Some(Subscription::open(broker, prefix, group).await.context("failed to subscribe")?)
+        }
+        _ => None,
+    };
     let listener = if roles.has(Role::Api) { Some(bind(config).await?) } else { None };
     let key = SecretKey::parse(&config.secrets.key).context("secrets.key")?;
 
@@ -190,7 +198,7 @@ pub async fn start(config: &Config, roles: Roles) -> anyhow::Result<Running> {
         stages.push(stage);
     }
     if let Some(broker) = broker {
-        stages.extend(start_ingest(config, broker, stream, &flushed, &metrics, &failed)?);
+        stages.extend(start_ingest(config, broker, stream, subscription, &flushed, &metrics, &failed)?);
     }
     stages.reverse();
     tracing::info!(roles = ?roles.0, listen = ?api_address, "watchbell runs");
@@ -307,6 +315,7 @@ fn start_ingest(
     config: &Config,
     broker: async_nats::Client,
     stream: Option<stream::Handle>,
+    subscription: Option<Subscription>,
     flushed: &Arc<Notify>,
     metrics: &Arc<Metrics>,
     failed: &CancellationToken,
@@ -323,6 +332,7 @@ fn start_ingest(
     let repeaters = Arc::new(Repeaters::default());
     let consumer = Consumer {
         client: broker.clone(),
+        subscription,
         acknowledger: acknowledger.clone(),
         repeaters: Arc::clone(&repeaters),
         resolver: Resolver::new(pool.clone(), &ingest, Arc::clone(metrics)),

@@ -26,7 +26,7 @@ use super::repeaters::Repeaters;
 use super::resolve::{Resolved, Resolver};
 use super::stream;
 use super::validate::{NamedReading, Window, validate};
-use crate::config::{self, Source};
+use crate::config;
 use crate::db::error::DatabaseError;
 use crate::model::ids::TenantId;
 use crate::model::reading::{Reading, UnixMicros};
@@ -46,6 +46,8 @@ const REJECTS_KEPT: usize = 20;
 pub struct Consumer {
     /// The connection.
     pub client: Client,
+    /// With plain NATS: what comes in.
+    pub subscription: Option<Subscription>,
     /// Knows tenants and series.
     pub resolver: Resolver,
     /// Where batches grow.
@@ -65,19 +67,14 @@ pub struct Consumer {
 impl Consumer {
     /// Runs until cancelled and nothing is on its way any more, then closes the buffer.
     pub async fn run(mut self, cancel: CancellationToken) {
-        match self.ingest.source {
-            Source::Jetstream => self.run_stream(&cancel).await,
-            Source::Core => self.run_plain(&cancel).await,
+        match self.subscription.take() {
+            Some(subscription) => self.run_plain(subscription, &cancel).await,
+            None => self.run_stream(&cancel).await,
         }
         self.buffer.close();
     }
 
-    async fn run_plain(&mut self, cancel: &CancellationToken) {
-        let prefix = &self.ingest.subject_prefix;
-        let mut subscription = match Subscription::open(&self.client, prefix, &self.ingest.consumer).await {
-            Ok(subscription) => subscription,
-            Err(error) => return tracing::error!(%error, "failed to subscribe"),
-        };
+    async fn run_plain(&mut self, mut subscription: Subscription, cancel: &CancellationToken) {
         loop {
             let messages = if cancel.is_cancelled() {
                 tokio::time::timeout(QUIET, subscription.next()).await.unwrap_or_default()
