@@ -153,7 +153,8 @@ async fn a_row_that_postgresql_refuses_is_rejected_alone() {
 
 #[tokio::test]
 async fn two_processes_that_meet_the_same_new_devices_register_them_once_and_lose_nothing() {
-    let app = TestApp::new(&[]).await;
+    // What the first holds back comes to the second when nobody spoke of it for this long.
+    let app = TestApp::new(&[("ingest.ack_wait_seconds", "2")]).await;
     app.make_stream().await;
     let start = jiff::Timestamp::now() - jiff::SignedDuration::from_secs(60);
     // One pull takes 500 messages: the first of either process names the same devices.
