@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use tokio_postgres::Client;
 use watchbell::api::key_store;
 use watchbell::db::{migrations, pool};
+use watchbell::ingest::pull::MESSAGES;
 use watchbell::model::tenant::TenantName;
 use watchbell::runtime::{Role, Roles};
 
@@ -137,12 +138,13 @@ async fn a_flood_of_new_names_slows_nobody_and_is_told_in_few_words() {
 
 #[tokio::test]
 async fn two_processes_that_register_at_once_stay_within_the_quota() {
-    // What the first holds back comes to the second when nobody spoke of it for this long.
-    let app = TestApp::new(&[("ingest.ack_wait_seconds", "2")]).await;
+    let app = TestApp::new(&[]).await;
     limit(app.owner(), 50, 1_000).await;
     app.make_stream().await;
     slow_registration(app.owner()).await;
-    app.publish_all((0..1_000).map(|n| fleet(n * 2, n * 2 + 2).to_string())).await;
+    // More than one process asks for (`pull::MESSAGES`): each gets names of its own.
+    let messages = MESSAGES + 2_000;
+    app.publish_all((0..messages).map(|n| fleet(n, n + 1).to_string())).await;
     let gate = pool::connect_owner(&app.database.config.database).await.unwrap();
     gate.batch_execute("BEGIN; LOCK TABLE devices IN SHARE ROW EXCLUSIVE MODE").await.unwrap();
     let services = [app.spawn("ingest"), app.spawn("ingest,detect")];
@@ -153,6 +155,7 @@ async fn two_processes_that_register_at_once_stay_within_the_quota() {
     app.wait_until_judged().await;
     assert_eq!(app.count("SELECT count(*) FROM devices").await, 50);
     assert_eq!(app.count("SELECT count(*) FROM readings").await, 50);
+    assert_eq!(app.count(OVER).await, i64::try_from(messages).unwrap() - 50);
     assert_counted(&app).await;
     for service in services {
         assert_eq!(service.terminate().await, Some(0));
