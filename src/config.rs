@@ -83,9 +83,11 @@ section! {
         accepted_days: u32,
         future_tolerance_seconds: u32,
         tenant_cache_seconds: u64,
-        series_cache_size: u64,
+        series_cache_size: usize,
         rejected_keep_days: u32,
         rejected_keep_rows: i64,
+        readings_keep_days: u32,
+        rollups_keep_days: u32,
     }
 }
 section! {
@@ -224,6 +226,7 @@ impl Config {
             ("ingest.batch_max", self.ingest.batch_max as u64),
             ("ingest.writers", self.ingest.writers as u64),
             ("ingest.accepted_days", self.ingest.accepted_days.into()),
+            ("ingest.series_cache_size", self.ingest.series_cache_size as u64),
             ("detect.lease_seconds", self.detect.lease_seconds),
             ("detect.commit_interval_ms", self.detect.commit_interval_ms),
             ("detect.readings_per_step", self.detect.readings_per_step as u64),
@@ -242,6 +245,18 @@ impl Config {
         }
         if self.ingest.accepted_days > HIGHEST_DAYS {
             return Err(("ingest.accepted_days", format!("must be at most {HIGHEST_DAYS}")));
+        }
+        for (key, days) in [
+            ("ingest.readings_keep_days", self.ingest.readings_keep_days),
+            ("ingest.rollups_keep_days", self.ingest.rollups_keep_days),
+        ] {
+            // What is accepted must have somewhere to go.
+            if days != 0 && days <= self.ingest.accepted_days {
+                return Err((key, "must be more than ingest.accepted_days, or 0 for ever".to_owned()));
+            }
+            if days > HIGHEST_DAYS {
+                return Err((key, format!("must be at most {HIGHEST_DAYS}")));
+            }
         }
         // The broker reads it as no limit.
         if self.ingest.stream_max_bytes < 1 {

@@ -36,14 +36,16 @@ use crate::ingest::consumer::Consumer;
 use crate::ingest::flush::Flush;
 use crate::ingest::flusher::Flusher;
 use crate::ingest::housekeeping::{Housekeeping, Seen};
+use crate::ingest::plain::Subscription;
 use crate::ingest::repeaters::Repeaters;
 use crate::ingest::resolve::Resolver;
+use crate::ingest::retention::Retention;
 use crate::ingest::stream;
 use crate::telemetry::metrics::Metrics;
 
 /// A stage has this long to end what is under way.
 const STAGE_DEADLINE: Duration = Duration::from_secs(20);
-/// Partitions are made ahead this often.
+/// Partitions are made ahead, and those that were kept long enough dropped, this often.
 const PARTITIONS_EVERY: Duration = Duration::from_secs(3600);
 /// And this soon again when it failed.
 const PARTITIONS_RETRY: Duration = Duration::from_secs(10);
@@ -164,6 +166,13 @@ pub async fn start(config: &Config, roles: Roles) -> anyhow::Result<Running> {
         }
         _ => None,
     };
+    let subscription = match &broker {
+        Some(broker) if config.ingest.source == Source::Core => {
+            let (prefix, group) = (&config.ingest.subject_prefix, &config.ingest.consumer);
+            Some(Subscription::open(broker, prefix, group).await.context("failed to subscribe")?)
+        }
+        _ => None,
+    };
     let listener = if roles.has(Role::Api) { Some(bind(config).await?) } else { None };
     let key = SecretKey::parse(&config.secrets.key).context("secrets.key")?;
 
@@ -189,7 +198,7 @@ pub async fn start(config: &Config, roles: Roles) -> anyhow::Result<Running> {
         stages.push(stage);
     }
     if let Some(broker) = broker {
-        stages.extend(start_ingest(config, broker, stream, &flushed, &metrics, &failed)?);
+        stages.extend(start_ingest(config, broker, stream, subscription, &flushed, &metrics, &failed)?);
     }
     stages.reverse();
     tracing::info!(roles = ?roles.0, listen = ?api_address, "watchbell runs");
@@ -215,9 +224,11 @@ async fn prepare_schema(config: &Config) -> anyhow::Result<()> {
 fn maintenance(config: &Config, failed: &CancellationToken) -> anyhow::Result<Stage> {
     let stage = Stage::new("maintenance", failed);
     let pool = Pool::new(&config.database, DatabaseRole::Worker, 1)?;
+    let retention = Retention::new(pool.clone(), config.ingest.clone());
     let cancel = stage.cancel.clone();
     stage.spawn(async move {
-        let mut wait = PARTITIONS_EVERY;
+        // At once: a service that never lives for an hour drops what is due all the same.
+        let mut wait = Duration::ZERO;
         loop {
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
@@ -231,6 +242,9 @@ fn maintenance(config: &Config, failed: &CancellationToken) -> anyhow::Result<St
                     PARTITIONS_RETRY
                 }
             };
+            if let Err(error) = retention.once().await {
+                tracing::warn!(%error, "failed to drop the days that were kept long enough, trying again in an hour");
+            }
         }
     });
     Ok(stage)
@@ -301,6 +315,7 @@ fn start_ingest(
     config: &Config,
     broker: async_nats::Client,
     stream: Option<stream::Handle>,
+    subscription: Option<Subscription>,
     flushed: &Arc<Notify>,
     metrics: &Arc<Metrics>,
     failed: &CancellationToken,
@@ -317,9 +332,10 @@ fn start_ingest(
     let repeaters = Arc::new(Repeaters::default());
     let consumer = Consumer {
         client: broker.clone(),
+        subscription,
         acknowledger: acknowledger.clone(),
         repeaters: Arc::clone(&repeaters),
-        resolver: Resolver::new(pool.clone(), &ingest),
+        resolver: Resolver::new(pool.clone(), &ingest, Arc::clone(metrics)),
         buffer: Arc::clone(&buffer),
         gate: gate.subscribe(),
         ingest: ingest.clone(),
@@ -327,7 +343,7 @@ fn start_ingest(
     };
     let flusher = Flusher {
         buffer,
-        flush: Flush::new(pool.clone()),
+        flush: Flush::new(pool.clone(), &ingest.subject_prefix),
         writers: ingest.writers,
         on_flush_failure: ingest.on_flush_failure,
         acknowledger,

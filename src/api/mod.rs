@@ -13,3 +13,4 @@ pub mod redrive;
 pub mod scope;
 pub mod server;
 pub mod state;
+pub mod tenant_store;

@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use super::{
-    bench, deliveries, dev_exec, dev_up, keys, migrate, prove, publish, redrive, serve, simulate, verify,
+    bench, deliveries, dev_exec, dev_up, keys, migrate, prove, publish, redrive, serve, simulate, tenants,
+    verify,
 };
 use crate::config::{Config, ConfigError};
 use crate::telemetry::logs;
@@ -35,6 +36,9 @@ enum Command {
     /// Make, list and revoke API keys
     #[command(subcommand)]
     Keys(keys::KeysCommand),
+    /// List tenants, and set how many devices and series they may have
+    #[command(subcommand)]
+    Tenants(tenants::TenantsCommand),
     /// Look at what was sent to whom, and what is owed
     #[command(subcommand)]
     Deliveries(deliveries::DeliveriesCommand),
@@ -101,6 +105,7 @@ async fn dispatch(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Serve(args) => serve::run(&config, &args).await,
         Command::Migrate(args) => migrate::run(&config, &args).await,
         Command::Keys(command) => keys::run(&config, command).await.map(|()| ExitCode::SUCCESS),
+        Command::Tenants(command) => tenants::run(&config, command).await.map(|()| ExitCode::SUCCESS),
         Command::Deliveries(command) => deliveries::run(&config, command).await.map(|()| ExitCode::SUCCESS),
         Command::Redrive(args) => redrive::run(&config, &args).await.map(|()| ExitCode::SUCCESS),
         Command::Verify(args) => verify::run(&config, &args).await,

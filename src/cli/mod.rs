@@ -14,4 +14,5 @@ pub mod publish;
 pub mod redrive;
 pub mod serve;
 pub mod simulate;
+pub mod tenants;
 pub mod verify;

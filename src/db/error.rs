@@ -48,6 +48,11 @@ impl DatabaseError {
             .is_some_and(|error| *error.code() == SqlState::CHECK_VIOLATION && error.constraint().is_none())
     }
 
+    /// A lock that was not to be had within `lock_timeout`.
+    pub fn is_lock_timeout(&self) -> bool {
+        self.db_error().is_some_and(|error| *error.code() == SqlState::LOCK_NOT_AVAILABLE)
+    }
+
     /// Whether PostgreSQL refuses what it was given, whichever rule it breaks: the same again tomorrow.
     pub fn is_refused(&self) -> bool {
         self.db_error().is_some_and(|error| matches!(&error.code().code()[..2], "22" | "23"))

@@ -2,6 +2,7 @@
 //!
 //! Its unit is [`Detector::step`], so that a test drives it without sleeping; [`Detector::run`] steps it for ever.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -221,7 +222,8 @@ impl Detector {
         let Some(active) = &mut self.active else { return Ok(()) };
         let judged = std::mem::take(&mut active.judged);
         let settled = match settle(client, &active.lease, active.memory.config_version, &judged).await {
-            // Ids are of this process's clock, and it may have jumped to a day that nobody made a partition for.
+            // Ids are of this process's clock, and it may have jumped to a day that nobody made a partition for. And a batch
+            // that comes out of quarantine may be older than what is kept.
             Err(error) if error.is_missing_partition() && make_partitions(client, &judged).await? > 0 => {
                 return Err(error);
             }
@@ -318,20 +320,36 @@ impl Detector {
     }
 }
 
-/// Makes the partitions that the notifications need. How many were missing.
+/// Makes the partitions that the notifications and the rollups need. How many were missing.
 async fn make_partitions(client: &deadpool_postgres::Object, judged: &Judged) -> Result<u64, DatabaseError> {
-    let mut days: Vec<Date> =
+    let sent: BTreeSet<Date> =
         judged.notifications.iter().filter_map(|notification| day(notification.id.0)).collect();
-    days.sort_unstable();
-    days.dedup();
-    partitions::ensure(&***client, &["delivery_attempts", "notifications"], &days).await
+    // A day to come is none that was dropped: a batch that says so is damaged.
+    let today = utc_day(Timestamp::now());
+    let measured: BTreeSet<Date> = judged
+        .rollups
+        .keys()
+        .map(|(_, minute)| utc_day(minute.to_timestamp()))
+        .filter(|day| *day <= today)
+        .collect();
+    let mut missing = 0;
+    for (parents, days) in [(&["delivery_attempts", "notifications"][..], sent), (&["readings_1m"], measured)]
+    {
+        let days = Vec::from_iter(days);
+        missing += partitions::ensure(&***client, parents, &days).await?;
+    }
+    Ok(missing)
 }
 
 /// The UTC day on which a UUIDv7 was made.
 fn day(id: Uuid) -> Option<Date> {
     let (seconds, _) = id.get_timestamp()?.to_unix();
     let at = Timestamp::from_second(i64::try_from(seconds).ok()?).ok()?;
-    Some(at.to_zoned(TimeZone::UTC).date())
+    Some(utc_day(at))
+}
+
+fn utc_day(at: Timestamp) -> Date {
+    at.to_zoned(TimeZone::UTC).date()
 }
 
 /// Renews the lease again and again; ends when another has it.

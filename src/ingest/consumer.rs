@@ -20,12 +20,13 @@ use super::decode::{as_sent, decode_each};
 use super::incoming::Incoming;
 use super::plain::Subscription;
 use super::pull::{Pull, PullError};
+use super::quota::OverQuota;
 use super::reject::{Reason, Refusal, Reject};
 use super::repeaters::Repeaters;
-use super::resolve::Resolver;
+use super::resolve::{Resolved, Resolver};
 use super::stream;
 use super::validate::{NamedReading, Window, validate};
-use crate::config::{self, Source};
+use crate::config;
 use crate::db::error::DatabaseError;
 use crate::model::ids::TenantId;
 use crate::model::reading::{Reading, UnixMicros};
@@ -47,6 +48,8 @@ const REJECTS_KEPT: usize = 20;
 pub struct Consumer {
     /// The connection.
     pub client: Client,
+    /// With plain NATS: what comes in.
+    pub subscription: Option<Subscription>,
     /// Knows tenants and series.
     pub resolver: Resolver,
     /// Where batches grow.
@@ -66,19 +69,14 @@ pub struct Consumer {
 impl Consumer {
     /// Runs until cancelled and nothing is on its way any more, then closes the buffer.
     pub async fn run(mut self, cancel: CancellationToken) {
-        match self.ingest.source {
-            Source::Jetstream => self.run_stream(&cancel).await,
-            Source::Core => self.run_plain(&cancel).await,
+        match self.subscription.take() {
+            Some(subscription) => self.run_plain(subscription, &cancel).await,
+            None => self.run_stream(&cancel).await,
         }
         self.buffer.close();
     }
 
-    async fn run_plain(&mut self, cancel: &CancellationToken) {
-        let prefix = &self.ingest.subject_prefix;
-        let mut subscription = match Subscription::open(&self.client, prefix, &self.ingest.consumer).await {
-            Ok(subscription) => subscription,
-            Err(error) => return tracing::error!(%error, "failed to subscribe"),
-        };
+    async fn run_plain(&mut self, mut subscription: Subscription, cancel: &CancellationToken) {
         loop {
             let messages = if cancel.is_cancelled() {
                 tokio::time::timeout(QUIET, subscription.next()).await.unwrap_or_default()
@@ -217,6 +215,8 @@ impl Consumer {
         let window = Window::around(now, self.ingest.accepted_days, self.ingest.future_tolerance_seconds);
         let repeaters = self.repeaters.of_late(std::time::Instant::now());
         let (mut named, mut named_again) = (Vec::with_capacity(incoming.len()), Vec::new());
+        // Where the readings of each message end in the two.
+        let (mut ends, mut ends_again) = (Vec::with_capacity(incoming.len()), Vec::new());
         let mut rejects = Vec::new();
         for one in incoming {
             match tenants.get(&*one.subject) {
@@ -231,9 +231,13 @@ impl Consumer {
                 }
                 None => {}
             }
+            ends.push(named.len());
+            ends_again.push(named_again.len());
         }
-        let readings = self.readings(&named).await?;
-        let repeats = self.readings(&named_again).await?;
+        let (readings, over) = self.readings(&named).await?;
+        let (repeats, over_again) = self.readings(&named_again).await?;
+        self.reject_over_quota(incoming, &named, &ends, &over, &mut rejects);
+        self.reject_over_quota(incoming, &named_again, &ends_again, &over_again, &mut rejects);
         Ok(Batch { readings, repeats, rejects, ..Batch::default() })
     }
 
@@ -262,12 +266,40 @@ impl Consumer {
         Ok(subjects.iter().map(|one| &*one.subject).zip(tenants).collect())
     }
 
-    async fn readings(&self, named: &[(TenantId, NamedReading<'_>)]) -> Result<Vec<Reading>, DatabaseError> {
-        let series = self.resolver.series(named).await?;
-        let readings = named.iter().zip(series);
-        Ok(readings
-            .map(|((_, reading), series)| Reading { series, ts: reading.ts, value: reading.value })
-            .collect())
+    /// The readings that may be stored, and the places of those that may not.
+    async fn readings(
+        &mut self,
+        named: &[(TenantId, NamedReading<'_>)],
+    ) -> Result<(Vec<Reading>, Vec<(usize, OverQuota)>), DatabaseError> {
+        let Resolved { series, over_quota } = self.resolver.series(named).await?;
+        let readings = named.iter().zip(series).filter_map(|((_, reading), series)| {
+            Some(Reading { series: series?, ts: reading.ts, value: reading.value })
+        });
+        Ok((readings.collect(), over_quota))
+    }
+
+    /// `ends`: where the readings of each message end in `named`.
+    fn reject_over_quota(
+        &self,
+        incoming: &[Incoming],
+        named: &[(TenantId, NamedReading<'_>)],
+        ends: &[usize],
+        over_quota: &[(usize, OverQuota)],
+        rejects: &mut Vec<Reject>,
+    ) {
+        let mut kept: BTreeMap<usize, usize> = BTreeMap::new();
+        for (place, over) in over_quota {
+            self.count_rejects(Reason::Quota, 1);
+            let message = ends.partition_point(|end| end <= place);
+            let kept = kept.entry(message).or_default();
+            if *kept < REJECTS_KEPT {
+                *kept += 1;
+                let (tenant, reading) = &named[*place];
+                let subject = &incoming[message].subject;
+                let payload = reading.to_json();
+                rejects.push(Refusal::from(*over).of(Some(*tenant), subject, payload.as_bytes()));
+            }
+        }
     }
 
     fn elements<'a>(

@@ -71,6 +71,8 @@ impl Flushed {
 #[derive(Debug)]
 pub struct Flush {
     pool: Pool,
+    /// Of the subject that readings come on.
+    subject_prefix: String,
     days: Mutex<BTreeSet<Date>>,
 }
 
@@ -99,8 +101,8 @@ struct Refused {
 
 impl Flush {
     /// Writes through `pool`, of the worker role.
-    pub fn new(pool: Pool) -> Self {
-        Self { pool, days: Mutex::default() }
+    pub fn new(pool: Pool, subject_prefix: &str) -> Self {
+        Self { pool, subject_prefix: subject_prefix.to_owned(), days: Mutex::default() }
     }
 
     /// Whether the database answers.
@@ -148,18 +150,18 @@ impl Flush {
         } else if plain {
             copy_in(client, sorted.first, metrics).await
         } else {
-            write(client, sorted, rejects, None, metrics).await
+            write(client, &self.subject_prefix, sorted, rejects, None, metrics).await
         };
         match first {
             Err(error) if error.is_unique_violation() => {
                 metrics.flushes_redone.inc();
-                write(client, sorted, rejects, None, metrics).await
+                write(client, &self.subject_prefix, sorted, rejects, None, metrics).await
             }
             Err(error) if error.is_missing_partition() => {
                 // Dropped behind our back: what we remember of them is worth nothing.
                 self.days().clear();
                 self.ensure_days(client, sorted.first).await?;
-                write(client, sorted, rejects, None, metrics).await
+                write(client, &self.subject_prefix, sorted, rejects, None, metrics).await
             }
             Err(error) if error.is_data_error() => {
                 // Some row is not to be stored: halve until it stands alone, refuse it, store the others.
@@ -169,7 +171,9 @@ impl Flush {
                         let (reason, detail) = (Reason::RefusedByDatabase, error.to_string());
                         let refused = Refused { reading: *reading, reason, detail };
                         let without = Sorted { first: &[], ..sorted };
-                        let flushed = write(client, without, rejects, Some(refused), metrics).await?;
+                        let flushed =
+                            write(client, &self.subject_prefix, without, rejects, Some(refused), metrics)
+                                .await?;
                         Ok(flushed.and(Flushed { refused: 1, ..Flushed::default() }))
                     }
                     _ => {
@@ -253,6 +257,7 @@ async fn copy_in(
 /// Whatever may be stored already, and rejects. What it finds to be conflicting is kept with `refused`.
 async fn write(
     client: &mut Object,
+    subject_prefix: &str,
     sorted: Sorted<'_>,
     rejects: &[Reject],
     refused: Option<Refused>,
@@ -287,7 +292,7 @@ async fn write(
         insert_rejects(&transaction, rejects).await?;
     }
     if !refused.is_empty() {
-        insert_refused(&transaction, &refused).await?;
+        insert_refused(&transaction, subject_prefix, &refused).await?;
     }
     observe(metrics, Phase::write, start);
     let start = Instant::now();
@@ -337,13 +342,17 @@ async fn insert_rejects(transaction: &Transaction<'_>, rejects: &[Reject]) -> Re
     Ok(())
 }
 
-async fn insert_refused(transaction: &Transaction<'_>, refused: &[Refused]) -> Result<(), DatabaseError> {
+async fn insert_refused(
+    transaction: &Transaction<'_>,
+    subject_prefix: &str,
+    refused: &[Refused],
+) -> Result<(), DatabaseError> {
     let readings: Vec<_> = refused.iter().map(|refused| refused.reading).collect();
     let reasons: Vec<_> = refused.iter().map(|refused| refused.reason.as_str()).collect();
     let details: Vec<_> = refused.iter().map(|refused| refused.detail.as_str()).collect();
     let (series, times, values) = columns(&readings);
     let statement = transaction.prepare_cached(INSERT_REFUSED).await?;
-    transaction.execute(&statement, &[&series, &times, &values, &reasons, &details]).await?;
+    transaction.execute(&statement, &[&series, &times, &values, &reasons, &details, &subject_prefix]).await?;
     Ok(())
 }
 

@@ -31,12 +31,10 @@ impl Subscription {
     ///
     /// # Errors
     /// If the client is closed, or the subject is none.
-    pub async fn open(
-        client: &Client,
-        prefix: &str,
-        group: &str,
-    ) -> Result<Self, async_nats::SubscribeError> {
+    pub async fn open(client: &Client, prefix: &str, group: &str) -> anyhow::Result<Self> {
         let subscriber = client.queue_subscribe(format!("{prefix}.>"), group.to_owned()).await?;
+        // It is on its way to the broker before anybody hears that we listen.
+        client.flush().await?;
         Ok(Self { arrivals: Box::pin(subscriber.ready_chunks(CHUNK)), next_time: UnixMicros(0) })
     }
 

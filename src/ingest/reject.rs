@@ -26,6 +26,8 @@ pub enum Reason {
     InTheFuture,
     /// The subject names no tenant, or one that does not exist.
     UnknownTenant,
+    /// The device or series is new, and the tenant has as many as it may have.
+    Quota,
     /// Another value is stored for the same series and time.
     ConflictingValue,
     /// PostgreSQL refused the row for what is in it.
@@ -44,6 +46,7 @@ impl Reason {
             Self::TooOld => "too_old",
             Self::InTheFuture => "in_the_future",
             Self::UnknownTenant => "unknown_tenant",
+            Self::Quota => "quota",
             Self::ConflictingValue => "conflicting_value",
             Self::RefusedByDatabase => "refused_by_database",
         }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use jiff::Timestamp;
+use serde_json::json;
 
 use super::decode::RawReading;
 use super::reject::{Reason, Refusal};
@@ -49,6 +50,15 @@ pub struct NamedReading<'a> {
     pub ts: UnixMicros,
     /// Finite.
     pub value: f64,
+}
+
+impl NamedReading<'_> {
+    /// The reading as a JSON object, for the record.
+    pub fn to_json(&self) -> String {
+        let (device, metric, unit) = (&self.device, &self.metric, &self.unit);
+        let ts = self.ts.to_timestamp();
+        json!({ "device": device, "metric": metric, "unit": unit, "ts": ts, "value": self.value }).to_string()
+    }
 }
 
 /// Checks a reading. `fallback` is its time when it brings none: the broker's store time plus its place in the message,

@@ -67,6 +67,10 @@ pub struct Metrics {
     pub readings_repeated: Counter,
     /// Inputs that were not readings.
     pub readings_rejected: Family<ByReason, Counter>,
+    /// Readings whose series was in memory.
+    pub series_cache_hits: Counter,
+    /// Readings whose series was asked for in the database.
+    pub series_cache_misses: Counter,
     /// Flushes that failed twice and went back to the stream.
     pub flushes_failed: Counter,
     /// Readings that could not be stored and were dropped, because `ingest.on_flush_failure` says so.
@@ -117,6 +121,8 @@ impl Metrics {
             readings_stored: Counter::default(),
             readings_repeated: Counter::default(),
             readings_rejected: Family::default(),
+            series_cache_hits: Counter::default(),
+            series_cache_misses: Counter::default(),
             flushes_failed: Counter::default(),
             readings_dropped: Counter::default(),
             messages_dropped: Counter::default(),
@@ -146,6 +152,16 @@ impl Metrics {
             metrics.readings_repeated.clone(),
         );
         r.register("readings_rejected", "Inputs that were not readings", metrics.readings_rejected.clone());
+        r.register(
+            "series_cache_hits",
+            "Readings whose series was in memory",
+            metrics.series_cache_hits.clone(),
+        );
+        r.register(
+            "series_cache_misses",
+            "Readings whose series was not in memory",
+            metrics.series_cache_misses.clone(),
+        );
         r.register("flushes_failed", "Flushes that went back to the stream", metrics.flushes_failed.clone());
         r.register(
             "flushes_redone",

@@ -114,9 +114,10 @@ async fn of_two_values_for_one_instant_the_first_is_stored_and_the_other_kept_wi
     assert_eq!(app.count("SELECT count(*) FROM readings").await, 2);
     assert_eq!(app.count("SELECT sum(count)::bigint FROM readings_1m").await, 2);
     assert_eq!(app.count("SELECT count(*) FROM alerts").await, 0, "what is not stored is not judged");
-    let reject = "SELECT tenant_id, reason, convert_from(payload, 'UTF8') FROM rejected_readings";
+    let reject = "SELECT tenant_id, reason, convert_from(payload, 'UTF8'), subject FROM rejected_readings";
     let reject = app.owner().query_one(reject, &[]).await.unwrap();
     assert_eq!((reject.get(0), reject.get(1)), (app.tenant.0, "conflicting_value"));
+    assert_eq!(reject.get::<_, &str>(3), app.subject);
     let kept: Value = serde_json::from_str(reject.get(2)).unwrap();
     assert_eq!(
         (&kept["device"], &kept["metric"], &kept["value"]),
@@ -152,7 +153,8 @@ async fn a_row_that_postgresql_refuses_is_rejected_alone() {
 
 #[tokio::test]
 async fn two_processes_that_meet_the_same_new_devices_register_them_once_and_lose_nothing() {
-    let app = TestApp::new(&[]).await;
+    // What the first holds back comes to the second when nobody spoke of it for this long.
+    let app = TestApp::new(&[("ingest.ack_wait_seconds", "2")]).await;
     app.make_stream().await;
     let start = jiff::Timestamp::now() - jiff::SignedDuration::from_secs(60);
     // One pull takes 500 messages: the first of either process names the same devices.
@@ -165,11 +167,13 @@ async fn two_processes_that_meet_the_same_new_devices_register_them_once_and_los
     });
     app.publish_all(messages).await;
     slow_registration(app.owner()).await;
-    // Both have read that the devices are unknown, and both stand before the table, when it opens.
+    // Both have read that the devices are unknown, and both stand, one before the table and one before the tenant that the
+    // other has locked to count its devices, when it opens.
     let gate = pool::connect_owner(&app.database.config.database).await.unwrap();
     gate.batch_execute("BEGIN; LOCK TABLE devices IN SHARE ROW EXCLUSIVE MODE").await.unwrap();
     let services = [app.spawn("ingest"), app.spawn("ingest,detect")];
-    let waiting = "SELECT count(*) FROM pg_locks WHERE relation = 'devices'::regclass AND NOT granted";
+    let waiting = "SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock'";
     app.wait_for_count(waiting, 2).await;
     gate.batch_execute("COMMIT").await.unwrap();
     app.wait_until_judged().await;

@@ -13,6 +13,7 @@ use watchbell::model::reading::{Reading, UnixMicros};
 use watchbell::telemetry::metrics::Metrics;
 
 use super::app::TestApp;
+use super::wait::until;
 
 /// One series, `temperature` of `pump-1` unless told otherwise, and a detector.
 pub struct DetectorBench {
@@ -30,7 +31,7 @@ impl DetectorBench {
         let pool = Pool::new(&app.config().database, Role::Worker, 2).unwrap();
         let start = Timestamp::now() - SignedDuration::from_mins(minutes_ago);
         let detector = Self::detector(&app, &pool);
-        Self { series, start, flush: Flush::new(pool), detector, app }
+        Self { series, start, flush: Flush::new(pool, "readings"), detector, app }
     }
 
     async fn register(app: &TestApp, metric: &str) -> SeriesId {
@@ -77,6 +78,15 @@ impl DetectorBench {
         while self.app.count("SELECT count(*) FROM flushes").await > 0 {
             assert_ne!(self.step().await, Step::StandingBy);
         }
+    }
+
+    /// The same with a detector that may fail and try again.
+    pub async fn settle_through_errors(&mut self) {
+        until("nothing to be owed", async || {
+            let _ = self.detector.step().await;
+            (self.app.count("SELECT count(*) FROM flushes").await == 0).then_some(())
+        })
+        .await;
     }
 
     /// One step of the detector.
