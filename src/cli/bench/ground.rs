@@ -35,7 +35,7 @@ const STREAM_BYTES: &str = "8589934592";
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(3);
 /// Longer than any measurement takes: beyond it something hangs.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where it takes place.
 pub struct Ground {
@@ -169,6 +169,7 @@ impl Ground {
     pub async fn wait_for_messages(&self, messages: u64) -> anyhow::Result<()> {
         let mut stream = self.jetstream().get_stream(&self.config.ingest.stream).await?;
         let waited = async {
+            self.client.flush().await?;
             while stream.info().await?.state.messages != messages {
                 tokio::time::sleep(LOOK_EVERY).await;
             }

@@ -21,8 +21,9 @@ const RULES: usize = 1_000;
 const METRIC: &str = "temperature";
 /// Of event time before now: longer than any contender's readings last.
 const BEGINS_BEFORE: SignedDuration = SignedDuration::from_hours(3);
-/// Bytes published before the client is asked to write them out.
-const FLUSH_BYTES: usize = 1 << 20;
+/// Messages published before the broker must have stored them all: nobody is answered, and a broker drops what exceeds its
+/// queue (nats-server 2.11 and newer: `max_buffered_msgs`, 10,000 unless told otherwise).
+const UNSTORED: u64 = 5_000;
 
 /// The readings of one contender, from the first to whichever.
 #[derive(Debug, Clone, Copy)]
@@ -110,7 +111,7 @@ pub async fn publish(
 ) -> anyhow::Result<u64> {
     let subject = format!("{}.{TENANT}", ground.config.ingest.subject_prefix);
     let before = ground.messages().await?;
-    let (mut messages, mut unflushed) = (0, 0);
+    let mut messages = 0;
     for first in range.clone().step_by(each) {
         let mut message = String::with_capacity(each * 100 + 2);
         for number in first..(first + each).min(range.end) {
@@ -119,15 +120,12 @@ pub async fn publish(
         }
         message.push(']');
         let message = if each == 1 { message[1..message.len() - 1].to_owned() } else { message };
-        unflushed += message.len();
         ground.client.publish(subject.clone(), message.into()).await.context("failed to publish")?;
         messages += 1;
-        if unflushed > FLUSH_BYTES {
-            unflushed = 0;
-            ground.client.flush().await?;
+        if messages % UNSTORED == 0 {
+            ground.wait_for_messages(before + messages).await?;
         }
     }
-    ground.client.flush().await?;
     ground.wait_for_messages(before + messages).await?;
     Ok(messages)
 }
