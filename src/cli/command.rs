@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use super::{
-    deliveries, dev_exec, dev_up, keys, migrate, prove, publish, redrive, serve, simulate, tenants, verify,
+    bench, deliveries, dev_exec, dev_up, keys, migrate, prove, publish, redrive, serve, simulate, tenants,
+    verify,
 };
 use crate::config::{Config, ConfigError};
 use crate::telemetry::logs;
@@ -51,6 +52,9 @@ enum Command {
     Simulate(simulate::SimulateArgs),
     /// Kill the service again and again, and check that it kept its promises
     Prove(prove::ProveArgs),
+    /// Measure the service beside its limits, on private servers
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
     /// Private servers, for trying things and for tests
     #[command(subcommand)]
     Dev(DevCommand),
@@ -89,6 +93,7 @@ async fn dispatch(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Dev(DevCommand::Exec { command }) => return dev_exec::run(command).await,
         Command::Dev(DevCommand::Up) => return dev_up::run(line.config.as_deref()).await,
         Command::Prove(args) => return prove::run(&args).await,
+        Command::Bench(command) => return bench::run(command).await,
         command => command,
     };
     let config = Config::load(line.config.as_deref())?;
@@ -106,6 +111,6 @@ async fn dispatch(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Verify(args) => verify::run(&config, &args).await,
         Command::Publish(args) => publish::run(&config, &args).await,
         Command::Simulate(args) => simulate::run(&config, &args).await.map(|()| ExitCode::SUCCESS),
-        Command::Dev(_) | Command::Prove(_) => unreachable!("handled above"),
+        Command::Dev(_) | Command::Prove(_) | Command::Bench(_) => unreachable!("handled above"),
     }
 }

@@ -1,6 +1,7 @@
 //! The commands: one file a subcommand.
 
 pub mod actor;
+pub mod bench;
 pub mod command;
 pub mod deliveries;
 pub mod dev_demo;

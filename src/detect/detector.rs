@@ -188,7 +188,8 @@ impl Detector {
         if sweep {
             active.swept_at = Some(Instant::now());
         }
-        let series = flushes.iter().flat_map(|flush| &flush.readings).map(|reading| reading.series);
+        let runs = flushes.iter().flat_map(|flush| flush.readings.chunk_by(|a, b| a.series == b.series));
+        let series = runs.map(|run| run[0].series);
         let burning: Vec<_> = active.memory.burning.keys().map(|(_, series)| *series).collect();
         active.memory.meet(&**client, series.chain(burning)).await?;
         let before = active.judged.readings;

@@ -1,6 +1,6 @@
 //! Judging: each reading of a flush against the rules that watch its series. Pure, but for the ids it draws.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -45,8 +45,8 @@ pub struct Judged {
     pub flushes: Vec<i64>,
     /// Their readings.
     pub readings: usize,
-    /// Sorted, so that the upsert is.
-    pub rollups: BTreeMap<(SeriesId, UnixMicros), Rollup>,
+    /// By series and minute.
+    pub rollups: HashMap<(SeriesId, UnixMicros), Rollup>,
     /// What fired.
     pub alerts: Vec<Alert>,
     /// Alerts marked historical whose breach burns still.
@@ -72,9 +72,9 @@ impl Judged {
 
     /// Judges every reading of a flush. The series in it have been met.
     pub fn judge(&mut self, memory: &mut Memory, flush: &OwedFlush, moment: Moment) {
-        for reading in &flush.readings {
-            self.roll_up(reading);
-            self.judge_reading(memory, reading, moment);
+        for run in flush.readings.chunk_by(|a, b| a.series == b.series) {
+            self.roll_up(run);
+            self.judge_series(memory, run, moment);
         }
         self.readings += flush.readings.len();
         self.flushes.push(flush.id);
@@ -96,38 +96,52 @@ impl Judged {
         }
     }
 
-    fn roll_up(&mut self, reading: &Reading) {
-        self.rollups
-            .entry((reading.series, reading.ts.minute()))
-            .and_modify(|rollup| rollup.add(reading.ts, reading.value))
-            .or_insert_with(|| Rollup::of(reading.ts, reading.value));
+    fn roll_up(&mut self, run: &[Reading]) {
+        for minute in run.chunk_by(|a, b| a.ts.minute() == b.ts.minute()) {
+            let [first, others @ ..] = minute else { continue };
+            let rollup = self.rollups.entry((first.series, first.ts.minute()));
+            let rollup = rollup
+                .and_modify(|rollup| rollup.add(first.ts, first.value))
+                .or_insert_with(|| Rollup::of(first.ts, first.value));
+            for reading in others {
+                rollup.add(reading.ts, reading.value);
+            }
+        }
     }
 
-    fn judge_reading(&mut self, memory: &mut Memory, reading: &Reading, moment: Moment) {
-        let Some(series) = memory.series.get_mut(&reading.series) else {
+    /// Judges readings of one series. What they mean for alerts is worked out when all of them are judged, in the same order.
+    fn judge_series(&mut self, memory: &mut Memory, run: &[Reading], moment: Moment) {
+        let Some(series) = run.first().and_then(|reading| memory.series.get_mut(&reading.series)) else {
             // Its series is gone: nobody can have a rule on it.
             return;
         };
-        let late = series.last_ts.is_some_and(|last| reading.ts < last);
-        series.last_ts = series.last_ts.max(Some(reading.ts));
-        if series.rules.is_empty() {
-            return;
+        let rules = Arc::clone(&series.rules);
+        let burns = !memory.burning.is_empty();
+        let mut found = Vec::new();
+        for reading in run {
+            let late = series.last_ts.is_some_and(|last| reading.ts < last);
+            series.last_ts = series.last_ts.max(Some(reading.ts));
+            for rule in rules.iter() {
+                match judge(&rule.condition, reading.ts, reading.value, series.window.as_mut(), late) {
+                    Judgement::Unknown => {}
+                    // Only what came in order says that it is over.
+                    Judgement::Clear if late => {}
+                    Judgement::Clear => {
+                        if burns || !found.is_empty() {
+                            found.push((reading, rule, late, None));
+                        }
+                    }
+                    Judgement::Breach(evidence) => found.push((reading, rule, late, Some(evidence))),
+                }
+            }
+            if let Some(window) = &mut series.window {
+                window.add(reading.ts, reading.value);
+            }
         }
-        let rules = series.rules.clone();
-        let judgements: Vec<Judgement> = rules
-            .iter()
-            .map(|rule| judge(&rule.condition, reading.ts, reading.value, series.window.as_mut(), late))
-            .collect();
-        if let Some(window) = &mut series.window {
-            window.add(reading.ts, reading.value);
-        }
-        for (rule, judgement) in rules.iter().zip(judgements) {
-            match judgement {
-                Judgement::Unknown => {}
-                // Only what came in order says that it is over.
-                Judgement::Clear if late => {}
-                Judgement::Clear => self.put_out(memory, rule, reading.series),
-                Judgement::Breach(evidence) => self.breach(memory, rule, reading, evidence, late, moment),
+        for (reading, rule, late, evidence) in found {
+            match evidence {
+                Some(evidence) => self.breach(memory, rule, reading, evidence, late, moment),
+                None => self.put_out(memory, rule, reading.series),
             }
         }
     }

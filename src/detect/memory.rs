@@ -41,7 +41,7 @@ pub struct Series {
     /// In what.
     pub unit: Option<String>,
     /// The rules that watch it.
-    pub rules: Vec<Arc<Rule>>,
+    pub rules: Arc<[Arc<Rule>]>,
     /// The latest time judged.
     pub last_ts: Option<UnixMicros>,
     /// Its minutes, if a rule compares with them.
@@ -151,18 +151,20 @@ impl Memory {
         unknown.sort_unstable();
         unknown.dedup();
         let (mut ids, mut spans) = (Vec::new(), Vec::new());
+        let mut span_of = HashMap::new();
         for row in client.query(LOAD_SERIES, &[&unknown]).await? {
             let id: i32 = row.get(0);
             let tenant = TenantId(row.get(1));
             let device: String = row.get(2);
             let metric: String = row.get(3);
             let watching = self.rules.get(&(tenant, metric.clone())).into_iter().flatten();
-            let rules: Vec<_> = watching.filter(|rule| rule.devices.matches(&device)).cloned().collect();
+            let rules: Arc<[_]> = watching.filter(|rule| rule.devices.matches(&device)).cloned().collect();
             let last_ts = row.get::<_, Option<Timestamp>>(5).map(UnixMicros::from);
             let span = rules.iter().filter_map(|rule| window_minutes(&rule.condition)).max();
             if let Some(span) = span {
                 ids.push(id);
                 spans.push(span);
+                span_of.insert(id, span);
             }
             let window = span.map(|span| Window::new(span, []));
             let series = Series { tenant, device, metric, unit: row.get(4), rules, last_ts, window };
@@ -173,9 +175,9 @@ impl Memory {
             for group in rows.chunk_by(|a, b| a.get::<_, i32>(0) == b.get::<_, i32>(0)) {
                 let id = SeriesId(group[0].get(0));
                 if let Some(series) = self.series.get_mut(&id)
-                    && let Some(span) = ids.iter().position(|known| *known == id.0).map(|place| spans[place])
+                    && let Some(span) = span_of.get(&id.0)
                 {
-                    series.window = Some(Window::new(span, group.iter().map(bucket)));
+                    series.window = Some(Window::new(*span, group.iter().map(bucket)));
                 }
             }
         }

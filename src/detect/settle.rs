@@ -84,8 +84,11 @@ pub async fn settle(
 }
 
 async fn upsert_rollups(transaction: &Transaction<'_>, judged: &Judged) -> Result<(), DatabaseError> {
-    let keys = || judged.rollups.keys();
-    let rollups = || judged.rollups.values();
+    let mut sorted: Vec<_> = judged.rollups.iter().collect();
+    // Neighbours in the index, and one order for all who ever write them.
+    sorted.sort_unstable_by_key(|(key, _)| **key);
+    let keys = || sorted.iter().map(|(key, _)| *key);
+    let rollups = || sorted.iter().map(|(_, rollup)| *rollup);
     let series: Vec<_> = keys().map(|(series, _)| series.0).collect();
     let minutes: Vec<_> = keys().map(|(_, minute)| minute.to_timestamp()).collect();
     let counts: Vec<_> = rollups().map(|rollup| rollup.count).collect();

@@ -87,10 +87,22 @@ impl PrivatePostgres {
 
     /// Starts a server whose data goes with it, quick rather than durable.
     pub async fn throw_away(state: &StateDir) -> anyhow::Result<Self> {
+        Self::start_in_scratch(state, false, Vec::new()).await
+    }
+
+    /// Starts a server whose data goes with it, and which writes as one does whose data must stay: for measuring.
+    pub async fn throw_away_durable(state: &StateDir, settings: Vec<String>) -> anyhow::Result<Self> {
+        Self::start_in_scratch(state, true, settings).await
+    }
+
+    async fn start_in_scratch(
+        state: &StateDir,
+        durable: bool,
+        settings: Vec<String>,
+    ) -> anyhow::Result<Self> {
         let scratch = Scratch::create(state)?;
         let data_dir = scratch.path().join("postgres");
-        let mut started =
-            Self::start(PostgresOptions { data_dir, durable: false, settings: Vec::new() }).await?;
+        let mut started = Self::start(PostgresOptions { data_dir, durable, settings }).await?;
         started.scratch = Some(scratch);
         Ok(started)
     }

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::acknowledge::{Acknowledger, Word};
 use super::buffer::{Batch, Buffer};
-use super::decode::{as_sent, decode};
+use super::decode::{as_sent, decode_each};
 use super::incoming::Incoming;
 use super::plain::Subscription;
 use super::pull::{Pull, PullError};
@@ -39,6 +39,8 @@ const QUIET: Duration = Duration::from_millis(100);
 /// Pulls in a row that failed or found nothing, after which stream and consumer are looked at, and made again if they are
 /// gone: an old broker does not say that they are.
 const FRUITLESS_BEFORE_ENSURE: u32 = 10;
+/// Bytes of messages that are decoded together: some five thousand readings.
+const HANDLED_BYTES: usize = 512 * 1024;
 /// Rejects kept of one message; the others are only counted.
 const REJECTS_KEPT: usize = 20;
 
@@ -166,7 +168,20 @@ impl Consumer {
         }
     }
 
+    /// Some messages at a time: what is being decoded is bounded, and the batch grows smoothly.
     async fn handle(&mut self, messages: Vec<Message>) {
+        let mut messages = messages.into_iter().peekable();
+        while messages.peek().is_some() {
+            let (mut some, mut bytes) = (Vec::new(), 0);
+            while let Some(message) = messages.next_if(|_| bytes < HANDLED_BYTES) {
+                bytes += message.payload.len();
+                some.push(message);
+            }
+            self.handle_some(some).await;
+        }
+    }
+
+    async fn handle_some(&mut self, messages: Vec<Message>) {
         let since = Instant::now();
         let now = UnixMicros::from(Timestamp::now());
         let incoming: Vec<Incoming> =
@@ -211,7 +226,7 @@ impl Consumer {
                     self.elements(one, *tenant, window, named, &mut rejects);
                 }
                 Some(Err(refusal)) => {
-                    self.count_rejects(refusal.reason, 1);
+                    self.count_rejects(refusal.reason.as_str(), 1);
                     rejects.push(refusal.clone().of(None, &one.subject, &one.payload));
                 }
                 None => {}
@@ -295,18 +310,27 @@ impl Consumer {
         named: &mut Vec<(TenantId, NamedReading<'a>)>,
         rejects: &mut Vec<Reject>,
     ) {
-        let mut refused = Vec::new();
-        for (index, element) in decode(&one.payload).into_iter().enumerate() {
+        let (mut refused, mut counts) = (Vec::new(), BTreeMap::new());
+        let before = named.len();
+        let whole = decode_each(&one.payload, |index, element| {
             let fallback = UnixMicros(one.stored_at.0 + index as i64);
-            match element.and_then(|raw| validate(&raw, fallback, window)) {
+            match element.and_then(|raw| validate(raw, fallback, window)) {
                 Ok(reading) => named.push((tenant, reading)),
                 Err(refusal) => {
-                    self.count_rejects(refusal.reason, 1);
+                    *counts.entry(refusal.reason.as_str()).or_insert(0) += 1;
                     if refused.len() < REJECTS_KEPT {
                         refused.push((index, refusal));
                     }
                 }
             }
+        });
+        if let Err(refusal) = whole {
+            named.truncate(before);
+            counts = BTreeMap::from([(refusal.reason.as_str(), 1)]);
+            refused = vec![(0, refusal)];
+        }
+        for (reason, count) in counts {
+            self.count_rejects(reason, count);
         }
         if !refused.is_empty() {
             let sent = as_sent(&one.payload);
@@ -317,7 +341,7 @@ impl Consumer {
         }
     }
 
-    fn count_rejects(&self, reason: Reason, count: u64) {
-        self.metrics.readings_rejected.get_or_create(&ByReason { reason: reason.as_str() }).inc_by(count);
+    fn count_rejects(&self, reason: &'static str, count: u64) {
+        self.metrics.readings_rejected.get_or_create(&ByReason { reason }).inc_by(count);
     }
 }

@@ -1,8 +1,10 @@
 //! From a message's bytes to raw readings. Pure. One bad element of an array refuses itself, never the others.
 
 use std::borrow::Cow;
+use std::fmt;
 
-use serde::Deserialize;
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::reject::{Reason, Refusal};
@@ -22,24 +24,73 @@ pub struct RawReading<'a> {
     #[serde(borrow, default)]
     pub ts: Option<&'a RawValue>,
     /// For people; the first one seen stays.
-    #[serde(default)]
-    pub unit: Option<String>,
+    #[serde(borrow, default)]
+    pub unit: Option<Cow<'a, str>>,
+}
+
+/// Hands on the elements of a message with their places: one of an object, one an element of an array.
+///
+/// # Errors
+/// If the message as a whole is not JSON: then nothing that was handed on counts.
+pub fn decode_each<'a>(
+    payload: &'a [u8],
+    mut each: impl FnMut(usize, Result<RawReading<'a>, Refusal>),
+) -> Result<(), Refusal> {
+    if !is_array(payload) {
+        let reading = serde_json::from_slice(payload);
+        return match reading.map_err(|error| refusal(&error)) {
+            Err(error) if error.reason == Reason::NotJson => Err(error),
+            element => {
+                each(0, element);
+                Ok(())
+            }
+        };
+    }
+    let mut handed_on = 0;
+    let whole = {
+        let mut input = serde_json::Deserializer::from_slice(payload);
+        let elements = Elements { handed_on: &mut handed_on, each: &mut each };
+        input.deserialize_seq(elements).and_then(|()| input.end())
+    };
+    if whole.is_ok() {
+        return Ok(());
+    }
+    // One of them is no reading: looked at one by one from there.
+    let elements: Vec<&RawValue> = serde_json::from_slice(payload).map_err(|error| refusal(&error))?;
+    for (index, element) in elements.into_iter().enumerate().skip(handed_on) {
+        each(index, serde_json::from_str(element.get()).map_err(|error| refusal(&error)));
+    }
+    Ok(())
 }
 
 /// The elements of a message: one for an object, one an element for an array, one refusal for what is not JSON.
 pub fn decode(payload: &[u8]) -> Vec<Result<RawReading<'_>, Refusal>> {
-    if !is_array(payload) {
-        return vec![serde_json::from_slice(payload).map_err(|error| refusal(&error))];
+    let mut elements = Vec::new();
+    match decode_each(payload, |_, element| elements.push(element)) {
+        Ok(()) => elements,
+        Err(refusal) => vec![Err(refusal)],
     }
-    if let Ok(readings) = serde_json::from_slice::<Vec<RawReading<'_>>>(payload) {
-        return readings.into_iter().map(Ok).collect();
+}
+
+/// Hands on the elements of an array as they are read: no list of them is made.
+struct Elements<'n, F> {
+    handed_on: &'n mut usize,
+    each: &'n mut F,
+}
+
+impl<'a, F: FnMut(usize, Result<RawReading<'a>, Refusal>)> Visitor<'a> for Elements<'_, F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of readings")
     }
-    match serde_json::from_slice::<Vec<&RawValue>>(payload) {
-        Ok(elements) => elements
-            .into_iter()
-            .map(|element| serde_json::from_str(element.get()).map_err(|error| refusal(&error)))
-            .collect(),
-        Err(error) => vec![Err(refusal(&error))],
+
+    fn visit_seq<A: SeqAccess<'a>>(self, mut sequence: A) -> Result<(), A::Error> {
+        while let Some(reading) = sequence.next_element()? {
+            (self.each)(*self.handed_on, Ok(reading));
+            *self.handed_on += 1;
+        }
+        Ok(())
     }
 }
 

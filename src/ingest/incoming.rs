@@ -12,6 +12,8 @@ use crate::model::tenant::TenantName;
 pub struct Delivery {
     /// How often it was delivered, this time included.
     pub delivered: u64,
+    /// Its place in the stream.
+    pub sequence: u64,
     /// When the broker stored it.
     pub stored_at: UnixMicros,
     /// Messages of the stream behind it.
@@ -30,11 +32,13 @@ impl Delivery {
         };
         let mut numbers = tokens().skip(first);
         let delivered = numbers.next()?.parse().ok()?;
-        let mut numbers = numbers.skip(2);
+        let sequence = numbers.next()?.parse().ok()?;
+        let mut numbers = numbers.skip(1);
         let stored_ns: i64 = numbers.next()?.parse().ok()?;
         let pending = numbers.next()?.parse().ok()?;
         reply.starts_with("$JS.ACK.").then_some(Self {
             delivered,
+            sequence,
             stored_at: UnixMicros(stored_ns / 1_000),
             pending,
         })
@@ -90,7 +94,12 @@ mod tests {
 
     #[test]
     fn both_forms_of_the_brokers_subject_are_read() {
-        let expected = Delivery { delivered: 2, stored_at: UnixMicros(1_790_000_000_000_001), pending: 17 };
+        let expected = Delivery {
+            delivered: 2,
+            sequence: 1001,
+            stored_at: UnixMicros(1_790_000_000_000_001),
+            pending: 17,
+        };
         for reply in [
             "$JS.ACK.READINGS.watchbell.2.1001.900.1790000000000001999.17",
             "$JS.ACK.hub.ACC0UNT.READINGS.watchbell.2.1001.900.1790000000000001999.17",

@@ -26,7 +26,7 @@ const REQUEST_BYTES: usize = 4 * 1024 * 1024;
 /// Bytes that a message takes beside its payload, at most: subject, reply and headers.
 const ENVELOPE_BYTES: usize = 64 * 1024;
 /// The broker ends a request that found nothing after this long.
-const EXPIRES: Duration = Duration::from_secs(2);
+pub const EXPIRES: Duration = Duration::from_secs(2);
 /// A request of which nothing was heard for this long is lost, with the connection that it was sent on.
 const LOST_AFTER: Duration = Duration::from_millis(2_500);
 /// How many of a request's messages did not come, in the broker's last word on it.

@@ -93,11 +93,19 @@ pub async fn ensure(jetstream: &Context, ingest: &config::Ingest) -> Result<Hand
     };
     compare_stream(&asked, &stream.cached_info().config)?;
     let wanted = consumer_config(ingest);
+    let refused = |error: String| broker("consumer", &ingest.consumer)(error);
     let consumer: PullConsumer = stream
         .get_or_create_consumer(&ingest.consumer, wanted.clone())
         .await
-        .map_err(|error| broker("consumer", &ingest.consumer)(error.to_string()))?;
-    compare_consumer(&wanted, &consumer.cached_info().config, &ingest.consumer)?;
+        .map_err(|error| refused(error.to_string()))?;
+    let found = &consumer.cached_info().config;
+    compare_consumer(&wanted, found, &ingest.consumer)?;
+    if (1..wanted.max_ack_pending).contains(&found.max_ack_pending) {
+        // As an older version made it. More room takes nothing from anybody.
+        let (found, asked) = (found.max_ack_pending, wanted.max_ack_pending);
+        tracing::info!(found, asked, consumer = ingest.consumer, "raising the consumer's max_ack_pending");
+        stream.create_consumer(wanted).await.map_err(|error| refused(error.to_string()))?;
+    }
     Ok(Handle { stream, max_bytes: asked.max_bytes })
 }
 
@@ -196,10 +204,6 @@ fn compare_consumer(
     if found.ack_wait != asked.ack_wait {
         let (found, asked) = (format!("{:?}", found.ack_wait), format!("{:?}", asked.ack_wait));
         return differ("ack_wait", found, asked, "ingest.ack_wait_seconds");
-    }
-    if found.max_ack_pending != asked.max_ack_pending {
-        let (found, asked) = (found.max_ack_pending.to_string(), asked.max_ack_pending.to_string());
-        return differ("max_ack_pending", found, asked, "ingest.max_ack_pending");
     }
     if !found.filter_subject.is_empty() || !found.filter_subjects.is_empty() {
         return differ("filter_subject", found.filter_subject.clone(), "none".to_owned(), "ingest.consumer");

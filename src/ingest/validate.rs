@@ -45,7 +45,7 @@ pub struct NamedReading<'a> {
     /// What it measures.
     pub metric: Cow<'a, str>,
     /// For people.
-    pub unit: Option<String>,
+    pub unit: Option<Cow<'a, str>>,
     /// When it was taken.
     pub ts: UnixMicros,
     /// Finite.
@@ -67,7 +67,7 @@ impl NamedReading<'_> {
 /// # Errors
 /// [`Refusal`] with the first rule that it breaks.
 pub fn validate<'a>(
-    raw: &RawReading<'a>,
+    raw: RawReading<'a>,
     fallback: UnixMicros,
     window: Window,
 ) -> Result<NamedReading<'a>, Refusal> {
@@ -100,14 +100,9 @@ pub fn validate<'a>(
     Ok(named(raw, ts))
 }
 
-fn named<'a>(raw: &RawReading<'a>, ts: UnixMicros) -> NamedReading<'a> {
-    NamedReading {
-        device: raw.device.clone(),
-        metric: raw.metric.clone(),
-        unit: raw.unit.clone(),
-        ts,
-        value: raw.value,
-    }
+fn named(raw: RawReading<'_>, ts: UnixMicros) -> NamedReading<'_> {
+    let RawReading { device, metric, unit, value, .. } = raw;
+    NamedReading { device, metric, unit, ts, value }
 }
 
 fn check_text(field: &str, text: &str, max: usize) -> Result<(), Refusal> {
@@ -160,7 +155,7 @@ mod tests {
     fn check(json: &str) -> Result<(String, i64, f64), Reason> {
         let raw = decode(json.as_bytes()).pop().unwrap().map_err(|refusal| refusal.reason)?;
         let window = Window::around(NOW, 90, 300);
-        let named = validate(&raw, UnixMicros(NOW.0 + 3), window).map_err(|refusal| refusal.reason)?;
+        let named = validate(raw, UnixMicros(NOW.0 + 3), window).map_err(|refusal| refusal.reason)?;
         Ok((named.device.into_owned(), named.ts.0 - NOW.0, named.value))
     }
 

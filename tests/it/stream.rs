@@ -79,10 +79,9 @@ async fn a_stream_that_differs_from_the_settings_stops_the_start_and_is_left_as_
 
 #[tokio::test]
 async fn a_consumer_that_differs_from_the_settings_stops_the_start() {
-    let differences: [Difference<pull::Config>; 4] = [
+    let differences: [Difference<pull::Config>; 3] = [
         (|c| c.ack_wait = Duration::from_secs(7), ["ack_wait", "7s", "30s", "ingest.ack_wait_seconds"]),
         (|c| c.max_deliver = 5, ["max_deliver", "5", "-1", "ingest.consumer"]),
-        (|c| c.max_ack_pending = 10, ["max_ack_pending", "10", "20000", "ingest.max_ack_pending"]),
         (
             |c| c.filter_subject = "*.readings.x".to_owned(),
             ["filter_subject", "*.readings.x", "none", "ingest.consumer"],
@@ -102,6 +101,19 @@ async fn a_consumer_that_differs_from_the_settings_stops_the_start() {
             assert_refused(&app, &said).await;
         }
     }
+}
+
+#[tokio::test]
+async fn a_consumer_with_less_room_than_the_settings_ask_for_is_given_more() {
+    let mut app = TestApp::new(&[]).await;
+    let stream = app.broker.create_stream(right(&app)).await.unwrap();
+    let small = pull::Config { max_ack_pending: 10, ..right_consumer(&app) };
+    stream.create_consumer(small).await.unwrap();
+    app.start(Roles::of(&[Role::Ingest])).await;
+    let settings = app.config().ingest;
+    let info = stream.consumer_info(&settings.consumer).await.unwrap();
+    assert_eq!(info.config.max_ack_pending, settings.max_ack_pending);
+    app.stop().await;
 }
 
 #[tokio::test]

@@ -103,7 +103,7 @@ impl Draft {
 /// Asks the service's own functions. Returns the reading's time.
 fn accepted(json: &[u8], window: Window) -> Result<UnixMicros, Refusal> {
     match decode(json).pop() {
-        Some(Ok(raw)) => validate(&raw, UnixMicros(0), window).map(|reading| reading.ts),
+        Some(Ok(raw)) => validate(raw, UnixMicros(0), window).map(|reading| reading.ts),
         Some(Err(refusal)) => Err(refusal),
         None => Err(Refusal::new(Reason::NotAReading, "is empty")),
     }
