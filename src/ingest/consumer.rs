@@ -289,7 +289,7 @@ impl Consumer {
     ) {
         let mut kept: BTreeMap<usize, usize> = BTreeMap::new();
         for (place, over) in over_quota {
-            self.count_rejects(Reason::Quota, 1);
+            self.count_rejects(Reason::Quota.as_str(), 1);
             let message = ends.partition_point(|end| end <= place);
             let kept = kept.entry(message).or_default();
             if *kept < REJECTS_KEPT {
