@@ -4,8 +4,10 @@
 //! the consumer when the batch that grows is full. Both are counted.
 
 use std::pin::Pin;
+use std::time::Duration;
 
 use async_nats::{Client, Message, Subscriber};
+use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::ReadyChunks;
 
@@ -18,6 +20,9 @@ pub const MESSAGES: usize = 4_096;
 const CHUNK: usize = 500;
 /// No element of an array takes fewer bytes: `{"device":"a","metric":"b","value":1}`.
 const SMALLEST_ELEMENT: usize = 37;
+
+/// The broker has heard of a subscription when this is over, if it does not say so before.
+const HEARD_WITHIN: Duration = Duration::from_secs(1);
 
 /// What is published while it lives.
 pub struct Subscription {
@@ -33,8 +38,10 @@ impl Subscription {
     /// If the client is closed, or the subject is none.
     pub async fn open(client: &Client, prefix: &str, group: &str) -> anyhow::Result<Self> {
         let subscriber = client.queue_subscribe(format!("{prefix}.>"), group.to_owned()).await?;
-        // It is on its way to the broker before anybody hears that we listen.
-        client.flush().await?;
+        // The broker does things in order: when it has said that nobody answers here, it has the subscription, and what is
+        // published from then on comes. Where we may not ask, a moment has passed all the same.
+        let nobody = client.new_inbox();
+        let _ = tokio::time::timeout(HEARD_WITHIN, client.request(nobody, Bytes::new())).await;
         Ok(Self { arrivals: Box::pin(subscriber.ready_chunks(CHUNK)), next_time: UnixMicros(0) })
     }
 
