@@ -34,6 +34,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 const RENEW_EVERY: Duration = Duration::from_secs(1);
 /// An old breach of which nothing was heard for this long burns still.
 const QUIET: Duration = Duration::from_secs(60);
+/// Nothing was owed for this long: a backlog is worked off.
+const LULL: Duration = Duration::from_millis(50);
 /// After a failed step: long enough for another process to take the lease.
 const PAUSE: Duration = Duration::from_millis(1200);
 
@@ -73,6 +75,8 @@ struct Active {
     /// `None`: what is judged next is settled at once.
     settled_at: Option<Instant>,
     renewed_at: Instant,
+    /// When there was something to judge.
+    took_at: Instant,
 }
 
 impl Detector {
@@ -184,7 +188,7 @@ impl Detector {
         let sweep = active.swept_at.is_none_or(|at| at.elapsed() >= SWEEP_EVERY);
         let floor = if sweep { 0 } else { active.floor };
         let limit = if self.one_by_one { 1 } else { self.settings.readings_per_step };
-        let flushes = owed::take(&**client, floor, &active.judged.flushes, limit).await?;
+        let flushes = owed::take(&client, floor, &active.judged.flushes, limit).await?;
         if sweep {
             active.swept_at = Some(Instant::now());
         }
@@ -206,7 +210,13 @@ impl Detector {
         let interval = Duration::from_millis(self.settings.commit_interval_ms);
         let due = active.settled_at.is_none_or(|at| at.elapsed() >= interval);
         let full = active.judged.readings >= self.settings.readings_per_step;
-        if !active.judged.is_empty() && (due || full || self.one_by_one || active.judged.is_urgent()) {
+        if !flushes.is_empty() {
+            active.took_at = Instant::now();
+        }
+        let worked_off = active.ends_a_backlog(&self.settings) && active.took_at.elapsed() >= LULL;
+        if !active.judged.is_empty()
+            && (due || full || worked_off || self.one_by_one || active.judged.is_urgent())
+        {
             self.settle(&mut client).await?;
         } else if active.renewed_at.elapsed() >= RENEW_EVERY {
             if !active.lease.renew(&**client).await? {
@@ -303,7 +313,9 @@ impl Detector {
         let interval = Duration::from_millis(self.settings.commit_interval_ms);
         match &self.active {
             Some(active) if !active.judged.is_empty() => {
-                active.settled_at.map_or(Duration::ZERO, |at| interval.saturating_sub(at.elapsed()))
+                let due =
+                    active.settled_at.map_or(Duration::ZERO, |at| interval.saturating_sub(at.elapsed()));
+                if active.ends_a_backlog(&self.settings) { due.min(LULL) } else { due }
             }
             _ => SWEEP_EVERY,
         }
@@ -382,6 +394,13 @@ impl Active {
             swept_at: None,
             settled_at: None,
             renewed_at: Instant::now(),
+            took_at: Instant::now(),
         }
+    }
+
+    /// Whether so much is judged that it may be the end of a backlog, which is not kept waiting for the next settlement: as
+    /// much as a tenth of a step. A steady load of that size has no lull.
+    fn ends_a_backlog(&self, settings: &config::Detect) -> bool {
+        self.judged.readings >= settings.readings_per_step / 10
     }
 }

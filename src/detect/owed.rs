@@ -1,5 +1,6 @@
 //! The flushes that detection owes a look, in the order of their ids.
 
+use deadpool_postgres::Object;
 use tokio_postgres::GenericClient;
 
 use crate::db::error::DatabaseError;
@@ -25,19 +26,20 @@ pub struct OwedFlush {
 /// # Errors
 /// If the database is away.
 pub async fn take(
-    client: &impl GenericClient,
+    client: &Object,
     floor: i64,
     judged: &[i64],
     limit: usize,
 ) -> Result<Vec<OwedFlush>, DatabaseError> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let mut flushes = Vec::new();
-    for row in client.query(TAKE, &[&floor, &judged, &limit]).await? {
+    let statement = client.prepare_cached(TAKE).await?;
+    for row in client.query(&statement, &[&floor, &judged, &limit]).await? {
         let id = row.get(0);
         match unpack(row.get(1)) {
             Ok(readings) => flushes.push(OwedFlush { id, readings }),
             Err(error) => {
-                quarantine(client, id, &error.to_string()).await?;
+                quarantine(&***client, id, &error.to_string()).await?;
             }
         }
     }
