@@ -121,7 +121,7 @@ section! {
 }
 section! {
     /// HTTP for programs and people.
-    Api { listen: SocketAddr }
+    Api { listen: SocketAddr, readings_body_max_bytes: usize, readings_unpacked_max_bytes: usize }
 }
 section! {
     /// Logs.
@@ -225,6 +225,8 @@ impl Config {
             ("ingest.batch_size", self.ingest.batch_size as u64),
             ("ingest.batch_max", self.ingest.batch_max as u64),
             ("ingest.writers", self.ingest.writers as u64),
+            ("api.readings_body_max_bytes", self.api.readings_body_max_bytes as u64),
+            ("api.readings_unpacked_max_bytes", self.api.readings_unpacked_max_bytes as u64),
             ("ingest.accepted_days", self.ingest.accepted_days.into()),
             ("ingest.series_cache_size", self.ingest.series_cache_size as u64),
             ("detect.lease_seconds", self.detect.lease_seconds),

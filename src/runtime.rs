@@ -15,6 +15,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::api::readings::Intake;
 use crate::api::server::serve;
 use crate::api::state::{ApiState, BrokerCheck};
 use crate::config::{Config, Source};
@@ -176,19 +177,24 @@ pub async fn start(config: &Config, roles: Roles) -> anyhow::Result<Running> {
     let listener = if roles.has(Role::Api) { Some(bind(config).await?) } else { None };
     let key = SecretKey::parse(&config.secrets.key).context("secrets.key")?;
 
+    // Who only publishes can do without the broker for now.
+    let publisher = match &broker {
+        Some(broker) => Some(broker.clone()),
+        None if config.nats.url.expose_secret().is_empty() => None,
+        None if roles.has(Role::Deliver) || roles.has(Role::Api) => {
+            Some(broker::connect_eventually(config).await?)
+        }
+        None => None,
+    };
+
     let mut stages = vec![maintenance(config, &failed)?];
     let mut api_address = None;
     if let Some(listener) = listener {
         api_address = Some(listener.local_addr()?);
-        stages.push(start_api(config, listener, broker.clone(), &metrics, &failed)?);
+        stages.push(start_api(config, listener, publisher.clone(), &metrics, &failed)?);
     }
     if roles.has(Role::Deliver) {
-        let broker = match &broker {
-            Some(broker) => Some(broker.clone()),
-            None if config.nats.url.expose_secret().is_empty() => None,
-            None => Some(broker::connect_eventually(config).await?),
-        };
-        stages.extend(start_deliver(config, broker, key, &owed, &metrics, &failed)?);
+        stages.extend(start_deliver(config, publisher, key, &owed, &metrics, &failed)?);
     }
     if roles.has(Role::Detect) {
         let stage = Stage::new("detect", &failed);
@@ -266,11 +272,13 @@ fn start_api(
 ) -> anyhow::Result<Stage> {
     let stage = Stage::new("api", failed);
     let pool = Pool::new(&config.database, DatabaseRole::Api, config.database.api_connections)?;
+    let intake =
+        broker.clone().map(|client| Arc::new(Intake::new(async_nats::jetstream::new(client), config)));
     let broker = broker.map(|client| {
         let connected = move || client.connection_state() == async_nats::connection::State::Connected;
         Arc::new(connected) as BrokerCheck
     });
-    let router = console::server::router(ApiState { pool, metrics: Arc::clone(metrics), broker });
+    let router = console::server::router(ApiState { pool, metrics: Arc::clone(metrics), broker, intake });
     let cancel = stage.cancel.clone();
     stage.spawn(async move {
         if let Err(error) = serve(listener, router, cancel).await {

@@ -18,6 +18,11 @@ use crate::db::pool::Pool;
 /// All checks of the database together take no longer.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// From this share of the stream's bytes on, the next message may be refused.
+const FULL: f64 = 0.99;
+/// From this share on it is worth a look.
+const FILLING_UP: f64 = 0.8;
+
 /// What one check found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Check {
@@ -52,6 +57,11 @@ pub(super) async fn get_readyz(State(state): State<ApiState>) -> Response {
         let broker = if is_connected() { Check::passed("connected") } else { Check::failed("not connected") };
         checks.insert("broker", broker);
     }
+    if let Some(intake) = &state.intake
+        && let Some(fullness) = intake.fullness().await
+    {
+        checks.insert("stream", check_stream(fullness));
+    }
     let failed: Vec<&str> = checks.iter().filter(|(_, check)| !check.ok).map(|(name, _)| *name).collect();
     if failed.is_empty() {
         return Json(json!({ "status": "ok", "checks": checks })).into_response();
@@ -72,6 +82,19 @@ pub(super) async fn get_metrics(State(state): State<ApiState>) -> Response {
             tracing::error!(%error, "failed to render the metrics");
             Problem::internal().into_response()
         }
+    }
+}
+
+/// Whether publishers are refused, or will be soon.
+fn check_stream(fullness: Result<f64, String>) -> Check {
+    let percent = |share: f64| (share * 100.0).floor();
+    match fullness {
+        Err(problem) => Check::failed(problem),
+        Ok(share) if share >= FULL => {
+            Check::failed(format!("full to {} % of stream_max_bytes: publishers are refused", percent(share)))
+        }
+        Ok(share) if share >= FILLING_UP => Check::passed(&format!("filling up: {} % full", percent(share))),
+        Ok(_) => Check::passed("has room"),
     }
 }
 

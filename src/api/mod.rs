@@ -3,12 +3,14 @@
 
 pub mod alerts;
 pub mod auth;
+pub mod body;
 pub mod deliveries;
 pub mod health;
 pub mod key;
 pub mod key_store;
 pub mod parameters;
 pub mod problem;
+pub mod readings;
 pub mod redrive;
 pub mod scope;
 pub mod server;

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::problem::{self, Problem};
 use super::state::ApiState;
-use super::{alerts, deliveries, health, redrive};
+use super::{alerts, deliveries, health, readings, redrive};
 
 /// A request that takes longer is answered with 503.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -36,6 +36,7 @@ pub fn router(state: ApiState) -> Router {
 /// The addresses for programs, without what [`guarded`] adds: the console adds its pages first.
 pub fn routes(state: ApiState) -> Router {
     Router::new()
+        .route("/api/readings", post(readings::post))
         .route("/api/alerts", get(alerts::get_list))
         .route("/api/alerts/{id}", get(alerts::get_one))
         .route("/api/deliveries", get(deliveries::get_list))

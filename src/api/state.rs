@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::readings::Intake;
 use crate::db::pool::Pool;
 use crate::telemetry::metrics::Metrics;
 
@@ -18,6 +19,8 @@ pub struct ApiState {
     pub metrics: Arc<Metrics>,
     /// `None` in a process that has nothing to do with the broker: `/readyz` leaves the check out then.
     pub broker: Option<BrokerCheck>,
+    /// Where posted readings go, if the process has a broker.
+    pub intake: Option<Arc<Intake>>,
 }
 
 impl fmt::Debug for ApiState {

@@ -108,7 +108,7 @@ fn is_array(payload: &[u8]) -> bool {
     payload.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[')
 }
 
-fn refusal(error: &serde_json::Error) -> Refusal {
+pub(super) fn refusal(error: &serde_json::Error) -> Refusal {
     let text = error.to_string();
     let reason = if text.starts_with("number out of range") {
         Reason::NotFinite

@@ -22,5 +22,6 @@ pub mod repeaters;
 pub mod resolve;
 pub mod retention;
 pub mod series_cache;
+pub mod sorting;
 pub mod stream;
 pub mod validate;

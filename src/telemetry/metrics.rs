@@ -83,6 +83,10 @@ pub struct Metrics {
     pub stream_lag: Gauge,
     /// Transactions that met a repeat and were done again, reading by reading.
     pub flushes_redone: Counter,
+    /// Readings that came over HTTP and are stored by the broker.
+    pub readings_posted: Counter,
+    /// Readings that came over HTTP and were refused; of one request the first hundred.
+    pub posted_refused: Family<ByReason, Counter>,
     /// Time of each phase of a flush.
     pub flush_seconds: Family<ByPhase, Histogram>,
     /// Readings judged by detection.
@@ -127,6 +131,8 @@ impl Metrics {
             readings_dropped: Counter::default(),
             messages_dropped: Counter::default(),
             flushes_redone: Counter::default(),
+            readings_posted: Counter::default(),
+            posted_refused: Family::default(),
             part_readings: Histogram::new(exponential_buckets(1.0, 2.0, 16)),
             stream_lag: Gauge::default(),
             flush_seconds: Family::new_with_constructor(|| {
@@ -178,6 +184,8 @@ impl Metrics {
             "Messages of plain NATS for which there was no room",
             metrics.messages_dropped.clone(),
         );
+        r.register("readings_posted", "Readings taken over HTTP", metrics.readings_posted.clone());
+        r.register("posted_refused", "Readings refused over HTTP", metrics.posted_refused.clone());
         r.register("part_readings", "Readings that one transaction stores", metrics.part_readings.clone());
         r.register(
             "stream_lag_messages",

@@ -24,6 +24,7 @@ mod owing;
 mod pages;
 mod partitions;
 mod policies;
+mod posting;
 mod prove;
 mod publish;
 mod quotas;

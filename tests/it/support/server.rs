@@ -43,6 +43,7 @@ pub fn state(config: &Config, broker_is_connected: bool) -> ApiState {
         pool: Pool::new(&config.database, Role::Api, 4).unwrap(),
         metrics: Metrics::new(),
         broker: Some(Arc::new(move || broker_is_connected)),
+        intake: None,
     }
 }
 
