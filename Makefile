@@ -6,7 +6,7 @@ CARGO_TARGET_DIR ?= target
 WATCHBELL := $(CARGO_TARGET_DIR)/debug/watchbell
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test prove check
+.PHONY: help run build test prove bench check
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -25,6 +25,10 @@ test: build ## run all tests against throw-away servers; ARGS="name" runs some
 
 prove: build ## kill the service for a minute and check its promises; ARGS="--minutes 20 --seed 7"
 	$(WATCHBELL) prove $(ARGS)
+
+bench: ## measure the service beside its limits (a release build; some minutes); ARGS="--quick"
+	$(CARGO) build --release --locked
+	$(CARGO_TARGET_DIR)/release/watchbell bench ingest $(ARGS)
 
 check: ## format, lints and documentation, warnings denied
 	$(CARGO) fmt --check

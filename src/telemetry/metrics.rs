@@ -87,6 +87,8 @@ pub struct Metrics {
     pub readings_posted: Counter,
     /// Readings that came over HTTP and were refused; of one request the first hundred.
     pub posted_refused: Family<ByReason, Counter>,
+    /// Bytes of memory that the process holds; looked up when it is shown.
+    pub resident_memory: Gauge,
     /// Time of each phase of a flush.
     pub flush_seconds: Family<ByPhase, Histogram>,
     /// Readings judged by detection.
@@ -131,6 +133,7 @@ impl Metrics {
             readings_dropped: Counter::default(),
             messages_dropped: Counter::default(),
             flushes_redone: Counter::default(),
+            resident_memory: Gauge::default(),
             readings_posted: Counter::default(),
             posted_refused: Family::default(),
             part_readings: Histogram::new(exponential_buckets(1.0, 2.0, 16)),
@@ -186,6 +189,12 @@ impl Metrics {
         );
         r.register("readings_posted", "Readings taken over HTTP", metrics.readings_posted.clone());
         r.register("posted_refused", "Readings refused over HTTP", metrics.posted_refused.clone());
+        r.register_with_unit(
+            "resident_memory",
+            "Memory that this process holds",
+            Unit::Bytes,
+            metrics.resident_memory.clone(),
+        );
         r.register("part_readings", "Readings that one transaction stores", metrics.part_readings.clone());
         r.register(
             "stream_lag_messages",
@@ -226,8 +235,16 @@ impl Metrics {
     /// # Errors
     /// If formatting fails.
     pub fn render(&self) -> Result<String, fmt::Error> {
+        self.resident_memory.set(resident_bytes().unwrap_or_default());
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)
     }
+}
+
+/// `VmRSS` of /proc/self/status, in kB there (proc(5)); `None` where there is no such file.
+fn resident_bytes() -> Option<i64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    Some(line.split_whitespace().next()?.parse::<i64>().ok()? * 1024)
 }

@@ -5,6 +5,7 @@ mod access;
 mod answers;
 mod api;
 mod architecture;
+mod bench;
 mod commands;
 mod console;
 mod crash;
