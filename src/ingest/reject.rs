@@ -84,7 +84,10 @@ impl Refusal {
         detail.truncate(detail.floor_char_boundary(DETAIL_KEPT));
         // Not kept at the size that it had.
         detail.shrink_to_fit();
-        Self { reason, detail: detail.replace('\0', "\\0") }
+        if detail.contains('\0') {
+            detail = detail.replace('\0', "\\0");
+        }
+        Self { reason, detail }
     }
 
     /// Binds it to the input that it is about.

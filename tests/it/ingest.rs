@@ -187,3 +187,24 @@ async fn two_processes_that_meet_the_same_new_devices_register_them_once_and_los
     assert_eq!(app.count(deadlocks).await, 0);
     app.assert_nothing_lost_or_doubled(20_000).await;
 }
+
+#[tokio::test]
+async fn what_was_published_in_order_is_judged_in_order() {
+    let mut app = TestApp::new(&[]).await;
+    let condition = json!({ "kind": "above_threshold", "threshold": 0.0 });
+    app.add_rule("each", "pressure", condition, 0, &[]).await;
+    app.make_stream().await;
+    // More than one pull, more than one batch: all that comes out of its order is late.
+    let start = jiff::Timestamp::now() - jiff::SignedDuration::from_secs(600);
+    let messages = (0..3_000).map(|number| {
+        let ts = start + jiff::SignedDuration::from_millis(number);
+        json!({ "device": "pump-1", "metric": "pressure", "value": 1.0, "ts": ts }).to_string()
+    });
+    app.publish_all(messages).await;
+    app.start(Roles::of(&INGEST_AND_DETECT)).await;
+    app.wait_until_judged().await;
+    assert_eq!(app.count("SELECT count(*) FROM alerts").await, 3_000);
+    assert_eq!(app.count("SELECT count(*) FROM alerts WHERE late").await, 0);
+    app.assert_nothing_lost_or_doubled(3_000).await;
+    app.stop().await;
+}

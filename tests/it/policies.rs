@@ -89,6 +89,9 @@ async fn two_processes_on_plain_nats_share_what_comes() {
         (stored(&first) > 0 && stored(app.running.as_ref().unwrap()) > 0).then_some(())
     })
     .await;
+    let repeated = |running: &watchbell::runtime::Running| running.metrics.readings_repeated.get();
+    let twice = repeated(&first) + repeated(app.running.as_ref().unwrap());
+    assert_eq!(twice, 0, "each message goes to one of them");
     first.shut_down().await;
     app.stop().await;
 }
