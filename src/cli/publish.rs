@@ -6,7 +6,7 @@
 
 mod draft;
 mod progress;
-mod send;
+pub(super) mod send;
 mod source;
 mod summary;
 
@@ -35,6 +35,8 @@ use crate::model::tenant::TenantName;
 const MESSAGE_READINGS: u64 = 100;
 /// Bytes in a message, about; the broker's own limit is 1 MiB unless somebody changed it.
 const MESSAGE_BYTES: usize = 256 * 1024;
+/// Messages that wait for the broker's word, at the most.
+const OUTSTANDING: usize = 64;
 /// Messages a second when a rate is asked for, at the least, if there are readings enough.
 const MESSAGES_A_SECOND: u64 = 10;
 /// What comes from standard input and is to be moved has to be kept until its end is known.
@@ -110,7 +112,7 @@ pub async fn run(config: &Config, args: &PublishArgs) -> anyhow::Result<ExitCode
     summary.end = end.map(|(end, _)| exact(end));
     let client = broker::connect(config).await?;
     let subject = format!("{}.{}", config.ingest.subject_prefix, args.tenant);
-    let mut sender = Sender::new(client, subject, Duration::from_secs(args.retry_for));
+    let mut sender = Sender::new(client, subject, Duration::from_secs(args.retry_for), OUTSTANDING);
     let shift = end.map(|(_, shift)| shift);
     let outcome = transfer(input, shift, args, &config.ingest, &mut sender, &mut summary).await;
     let stored = sender.stored();

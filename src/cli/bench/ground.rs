@@ -9,8 +9,9 @@ use async_nats::jetstream::Context;
 use tokio_postgres::Client;
 
 use super::cpu;
-use super::machine::{Machine, kib_of};
+use super::machine::Machine;
 use crate::api::key_store;
+use crate::cli::proc::memory_mb;
 use crate::config::Config;
 use crate::db::{migrations, partitions, pool};
 use crate::dev::nats::PrivateNats;
@@ -269,8 +270,7 @@ impl Service {
 
     /// The most memory that it ever held, in MB (10⁶ bytes).
     pub fn peak_memory_mb(&self) -> f64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.pid())).unwrap_or_default();
-        kib_of(&status, "VmHWM").unwrap_or_default() as f64 * 1024.0 / 1e6
+        memory_mb(self.0.pid(), "VmHWM")
     }
 
     /// Asks it to end, and waits.

@@ -19,6 +19,7 @@ use self::latency::Latency;
 use super::figure::{Better, Figure, median};
 use super::ground::Ground;
 use super::machine::Machine;
+use crate::cli::readings::SERIES;
 use crate::model::ids::SeriesId;
 
 /// Messages, or connections and batches, that are tried for a limit: the best of a round counts.
@@ -138,11 +139,11 @@ async fn measure(ground: &Ground, args: &IngestArgs) -> anyhow::Result<(Machine,
 
 /// Lets the service meet all series once; returns their ids in the order of the devices.
 async fn register(ground: &Ground) -> anyhow::Result<Vec<SeriesId>> {
-    service::run(ground, ARRAY, load::SERIES).await?;
+    service::run(ground, ARRAY, SERIES).await?;
     let ids = "SELECT series_id FROM series JOIN devices USING (device_id) ORDER BY external_id";
     let series: Vec<_> = ground.owner.query(ids, &[]).await?.iter().map(|row| SeriesId(row.get(0))).collect();
-    if series.len() != load::SERIES {
-        bail!("{} series were registered instead of {}", series.len(), load::SERIES);
+    if series.len() != SERIES {
+        bail!("{} series were registered instead of {}", series.len(), SERIES);
     }
     Ok(series)
 }

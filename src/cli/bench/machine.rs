@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::cli::proc::{field, kib_of};
+
 /// The machine and the programs.
 #[derive(Debug, Clone, Serialize)]
 pub struct Machine {
@@ -50,29 +52,5 @@ impl fmt::Display for Machine {
             "{cores} x {processor}, {memory_mib} MiB, Linux {kernel}\n\
              watchbell {watchbell} ({build}), PostgreSQL {postgresql} (fsync on), nats-server {nats_server}"
         )
-    }
-}
-
-/// The value of `name: value` or `name : value`.
-fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
-    let line = text.lines().find(|line| line.split(':').next().is_some_and(|key| key.trim() == name))?;
-    line.split_once(':').map(|(_, value)| value.trim())
-}
-
-/// The number of `name: 123 kB`, as in /proc/meminfo and /proc/PID/status.
-pub fn kib_of(text: &str, name: &str) -> Option<u64> {
-    field(text, name)?.split_whitespace().next()?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_the_kernel_says_is_read() {
-        let status = "Name:\twatchbell\nVmPeak:\t  9 kB\nVmHWM:\t   55184 kB\n";
-        assert_eq!(kib_of(status, "VmHWM"), Some(55_184));
-        assert_eq!(kib_of(status, "VmSwap"), None);
-        assert_eq!(field("model name\t: Fast(R) CPU\n", "model name"), Some("Fast(R) CPU"));
     }
 }

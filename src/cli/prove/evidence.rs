@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use tokio_postgres::GenericClient;
 use uuid::Uuid;
 
+use super::debt::Debt;
 use super::ground::Ground;
 use super::recompute::{StoredAlert, StoredReading};
 use crate::dev::hub::{Answered, Received};
@@ -14,37 +15,8 @@ use crate::dev::hub::{Answered, Received};
 const STORED_READINGS: &str = include_str!("../../../sql/queries/prove/stored_readings.sql");
 const ALERTS: &str = include_str!("../../../sql/queries/prove/alerts.sql");
 const DELIVERIES: &str = include_str!("../../../sql/queries/prove/deliveries.sql");
-const OWED: &str = include_str!("../../../sql/queries/prove/owed.sql");
 const ATTEMPTS: &str = include_str!("../../../sql/queries/prove/attempts.sql");
 const EPOCH: &str = include_str!("../../../sql/queries/prove/epoch.sql");
-
-/// What is still to be done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Debt {
-    /// Messages on the stream.
-    pub messages: i64,
-    /// Batches not judged.
-    pub flushes: i64,
-    /// Notifications owed.
-    pub owed: i64,
-}
-
-impl Debt {
-    /// Asks both servers.
-    ///
-    /// # Errors
-    /// If one does not answer.
-    pub async fn look(ground: &Ground) -> anyhow::Result<Self> {
-        let messages = i64::try_from(ground.messages_left().await?)?;
-        let row = ground.owner.query_one(OWED, &[]).await?;
-        Ok(Self { messages, flushes: row.get(0), owed: row.get(1) })
-    }
-
-    /// Whether nothing is.
-    pub fn is_paid(self) -> bool {
-        self == Self { messages: 0, flushes: 0, owed: 0 }
-    }
-}
 
 /// A reading with its device's name.
 #[derive(Debug)]

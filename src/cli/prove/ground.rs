@@ -1,11 +1,12 @@
-//! Where the proof takes place: a database and a stream of its own, a tenant with rules, and a hub to page.
+//! Where a proof takes place: a database and a stream of its own, a tenant with rules, and a hub to page.
 //!
-//! The servers are private and throw-away: those that `watchbell dev exec` started, if it did, or some of our own. What
-//! `DATABASE_URL` names otherwise is never touched.
+//! The servers are private and throw-away: those that `watchbell dev exec` started, if it did, or some of our own; always
+//! our own for a proof that stops one. What `DATABASE_URL` names otherwise is never touched.
 
 use std::collections::HashMap;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
+use async_nats::jetstream::consumer::PullConsumer;
 use secrecy::SecretString;
 use serde_json::json;
 use tokio_postgres::Client;
@@ -19,6 +20,7 @@ use crate::config::Config;
 use crate::db::{migrations, pool};
 use crate::deliver::secrets::SecretKey;
 use crate::dev::hub::server::{Hub, HubOptions};
+use crate::dev::postgres::PrivatePostgres;
 use crate::dev::token::random_hex;
 use crate::ingest::{broker, stream};
 use crate::model::ids::DestinationId;
@@ -34,6 +36,28 @@ const HUB_KEY: &str = "the-key-of-the-hub-of-the-proof";
 const CALLS_KEPT: usize = 2_000_000;
 /// Seconds of event time.
 const COOLDOWN_SECONDS: i32 = 2;
+
+/// What the broker has counted, in messages.
+#[derive(Debug, Clone, Copy)]
+pub struct Traffic {
+    /// On the stream now.
+    pub left: u64,
+    /// Ever stored.
+    pub stored: u64,
+    /// Ever handed to the service, redeliveries included.
+    pub delivered: u64,
+    /// Handed to the service and not acknowledged.
+    pub under_way: u64,
+}
+
+/// Whose servers they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Those that were lent to us, or our own if none were.
+    Lent,
+    /// Our own: they may be stopped.
+    Own,
+}
 
 /// Where the proof takes place.
 pub struct Ground {
@@ -59,17 +83,18 @@ pub struct Ground {
 }
 
 impl Ground {
-    /// Makes everything, up to a stream that nobody reads yet.
+    /// Makes everything, up to a stream that nobody reads yet. `tuning` are settings of the service as variables of an
+    /// environment; the others, but for where its servers are, are the defaults.
     ///
     /// # Errors
     /// If servers can't be had, or refuse.
-    pub async fn prepare() -> anyhow::Result<Self> {
+    pub async fn prepare(place: Place, tuning: &[(&str, &str)]) -> anyhow::Result<Self> {
         // The only TLS provider; a second call finds it there.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let lent = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
         let (servers, database_url, nats_url) =
             match (lent("WATCHBELL_PRIVATE_SERVERS"), lent("DATABASE_URL"), lent("NATS_URL")) {
-                (Some(_), Some(database), Some(nats)) => (None, database, nats),
+                (Some(_), Some(database), Some(nats)) if place == Place::Lent => (None, database, nats),
                 _ => {
                     let servers = Servers::start().await?;
                     let urls = (servers.postgres.url().to_owned(), servers.nats.url().to_owned());
@@ -87,7 +112,7 @@ impl Ground {
         url.set_path(&name);
 
         let secrets_key = random_hex(32)?;
-        let environment = environment(url.as_str(), &nats_url, &name, &secrets_key);
+        let environment = environment(url.as_str(), &nats_url, &name, &secrets_key, tuning);
         let config = settings(environment.clone())?;
         let mut owner = pool::connect_owner(&config.database).await?;
         migrations::migrate(&mut owner).await?;
@@ -127,6 +152,43 @@ impl Ground {
         Ok(stream.info().await?.state.messages)
     }
 
+    /// The stream's and its consumer's own counts.
+    ///
+    /// # Errors
+    /// If the broker does not answer.
+    pub async fn traffic(&self) -> anyhow::Result<Traffic> {
+        let jetstream = async_nats::jetstream::new(self.broker.clone());
+        let ingest = &self.config.ingest;
+        let mut stream = jetstream.get_stream(&ingest.stream).await?;
+        let state = stream.info().await?.state.clone();
+        let mut consumer: PullConsumer =
+            stream.get_consumer(&ingest.consumer).await.map_err(|error| anyhow!(error))?;
+        let consumer = consumer.info().await?;
+        Ok(Traffic {
+            left: state.messages,
+            stored: state.last_sequence,
+            delivered: consumer.delivered.consumer_sequence,
+            under_way: consumer.num_ack_pending as u64,
+        })
+    }
+
+    /// Our own PostgreSQL, to be stopped and started.
+    ///
+    /// # Errors
+    /// If it is not ours.
+    pub fn postgres(&mut self) -> anyhow::Result<&mut PrivatePostgres> {
+        self.servers.as_mut().map(|servers| &mut servers.postgres).context("the servers are lent")
+    }
+
+    /// Connects to the database again, after it was away.
+    ///
+    /// # Errors
+    /// If it still is.
+    pub async fn reconnect(&mut self) -> anyhow::Result<()> {
+        self.owner = pool::connect_owner(&self.config.database).await?;
+        Ok(())
+    }
+
     /// Takes it all away again.
     ///
     /// # Errors
@@ -151,32 +213,25 @@ fn settings(environment: impl IntoIterator<Item = (String, String)>) -> anyhow::
     Ok(Config::from_sources(None, environment.into_iter().collect::<HashMap<_, _>>())?)
 }
 
-/// Quick leases and retries, so that a minute holds many of them.
-fn environment(database: &str, nats: &str, name: &str, secrets_key: &str) -> Vec<(String, String)> {
+fn environment(
+    database: &str,
+    nats: &str,
+    name: &str,
+    secrets_key: &str,
+    tuning: &[(&str, &str)],
+) -> Vec<(String, String)> {
     let stream = name.to_uppercase();
     let prefix = format!("{name}.readings");
-    [
+    let fixed = [
         ("DATABASE_URL", database),
         ("NATS_URL", nats),
         ("WATCHBELL__INGEST__STREAM", &stream),
         ("WATCHBELL__INGEST__SUBJECT_PREFIX", &prefix),
-        ("WATCHBELL__INGEST__STREAM_MAX_BYTES", "268435456"),
-        ("WATCHBELL__INGEST__BATCH_INTERVAL_MS", "50"),
-        ("WATCHBELL__INGEST__ACK_WAIT_SECONDS", "3"),
-        ("WATCHBELL__DETECT__LEASE_SECONDS", "2"),
-        ("WATCHBELL__DETECT__COMMIT_INTERVAL_MS", "300"),
-        ("WATCHBELL__DELIVER__LEASE_SECONDS", "4"),
-        ("WATCHBELL__DELIVER__REQUEST_TIMEOUT_SECONDS", "2"),
-        ("WATCHBELL__DELIVER__WORKER_TTL_SECONDS", "2"),
-        ("WATCHBELL__DELIVER__RETRY__FIRST_DELAY_MS", "100"),
-        ("WATCHBELL__DELIVER__RETRY__FACTOR", "1.5"),
-        ("WATCHBELL__DELIVER__RETRY__MAX_DELAY_MS", "2000"),
         ("WATCHBELL__DELIVER__EGRESS_ALLOW", "127.0.0.1/32"),
         ("WATCHBELL__SECRETS__KEY", secrets_key),
         ("WATCHBELL__API__LISTEN", "127.0.0.1:0"),
-    ]
-    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-    .into()
+    ];
+    fixed.iter().chain(tuning).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
 /// A tenant whose rules tell one hub. Two have no cooldown: each of their breaches is an alert.

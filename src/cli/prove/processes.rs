@@ -1,4 +1,4 @@
-//! The service as processes of this very program, killed and paused on schedule.
+//! The service as processes of this very program, killed and paused.
 //!
 //! Invariant: a process that ended for whatever reason is started again at once, as a supervisor would; one that ended
 //! without our doing is counted.
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use super::schedule::{Event, Fault, PROCESSES};
+use super::schedule::{Event, Fault};
 use crate::dev::process::{ServerCommand, ServerProcess, Signal};
 use crate::dev::user::{ServerUser, my_uid};
 
@@ -38,27 +38,27 @@ pub struct Processes {
     environment: Vec<(String, String)>,
     logs: PathBuf,
     running: Vec<ServerProcess>,
-    resume_at: [Option<Instant>; PROCESSES],
+    resume_at: Vec<Option<Instant>>,
     /// So far.
     pub toll: Toll,
 }
 
 impl Processes {
-    /// Starts them; their log lines go to files in `logs`.
+    /// Starts so many; their log lines go to files in `logs`.
     ///
     /// # Errors
     /// If they can't be started.
-    pub fn start(environment: Vec<(String, String)>, logs: &Path) -> anyhow::Result<Self> {
+    pub fn start(environment: Vec<(String, String)>, logs: &Path, count: usize) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("failed to find this program")?;
         let mut processes = Self {
             program,
             environment,
             logs: logs.to_owned(),
             running: Vec::new(),
-            resume_at: [None; PROCESSES],
+            resume_at: vec![None; count],
             toll: Toll::default(),
         };
-        for place in 0..PROCESSES {
+        for place in 0..count {
             let process = processes.spawn(place)?;
             processes.running.push(process);
         }
@@ -86,12 +86,7 @@ impl Processes {
     /// If a process can't be signalled or started.
     pub async fn suffer(&mut self, event: Event) -> anyhow::Result<()> {
         match event.fault {
-            Fault::Kill => {
-                self.running[event.process].kill().await?;
-                self.resume_at[event.process] = None;
-                self.toll.kills += 1;
-                self.running[event.process] = self.spawn(event.process)?;
-            }
+            Fault::Kill => self.kill(event.process).await?,
             Fault::Pause(length) if self.resume_at[event.process].is_none() => {
                 self.running[event.process].signal(Signal::Stop)?;
                 self.resume_at[event.process] = Some(Instant::now() + length);
@@ -101,12 +96,29 @@ impl Processes {
         Ok(())
     }
 
+    /// SIGKILL, and started again.
+    ///
+    /// # Errors
+    /// As [`Self::suffer`].
+    pub async fn kill(&mut self, place: usize) -> anyhow::Result<()> {
+        self.running[place].kill().await?;
+        self.resume_at[place] = None;
+        self.toll.kills += 1;
+        self.running[place] = self.spawn(place)?;
+        Ok(())
+    }
+
+    /// The id of a process.
+    pub fn pid(&self, place: usize) -> u32 {
+        self.running[place].pid()
+    }
+
     /// Resumes whose pause is over, and starts again what ended by itself.
     ///
     /// # Errors
     /// As [`Self::suffer`].
     pub fn tend(&mut self) -> anyhow::Result<()> {
-        for place in 0..PROCESSES {
+        for place in 0..self.running.len() {
             if self.resume_at[place].is_some_and(|at| at <= Instant::now()) {
                 self.resume(place)?;
             }
@@ -132,7 +144,7 @@ impl Processes {
     /// # Errors
     /// As [`Self::suffer`].
     pub fn end_faults(&mut self) -> anyhow::Result<()> {
-        for place in 0..PROCESSES {
+        for place in 0..self.running.len() {
             if self.resume_at[place].is_some() {
                 self.resume(place)?;
             }

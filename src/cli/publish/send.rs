@@ -1,6 +1,6 @@
 //! Sends messages to the stream, in order, and knows of each whether the broker has stored it.
 //!
-//! Invariants: what counts as stored was acknowledged by the broker; at most [`OUTSTANDING`] messages wait for that. A
+//! Invariants: what counts as stored was acknowledged by the broker; at most `most` messages wait for that. A
 //! message whose acknowledgement failed is sent again, with those after it that failed too, in their order and under the
 //! same `Nats-Msg-Id`, so that the broker drops the repeat of one that it had stored after all.
 
@@ -17,7 +17,6 @@ use uuid::Uuid;
 
 use crate::model::reading::UnixMicros;
 
-const OUTSTANDING: usize = 64;
 /// The broker answers within this, or the message counts as not stored.
 const ACK_TIMEOUT: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -54,19 +53,21 @@ pub struct Sender {
     run: Uuid,
     sent: u64,
     retry_for: Duration,
+    most: usize,
     outstanding: VecDeque<(u64, Message, Pending)>,
     stored: Stored,
 }
 
 impl Sender {
-    /// A sender that gives up when the broker stored nothing for `retry_for`.
-    pub fn new(client: async_nats::Client, subject: String, retry_for: Duration) -> Self {
+    /// A sender that gives up when the broker stored nothing for `retry_for`, with at most `most` messages outstanding.
+    pub fn new(client: async_nats::Client, subject: String, retry_for: Duration, most: usize) -> Self {
         Self {
             broker: jetstream::new(client),
             subject,
             run: Uuid::now_v7(),
             sent: 0,
             retry_for,
+            most,
             outstanding: VecDeque::new(),
             stored: Stored::default(),
         }
@@ -82,7 +83,7 @@ impl Sender {
     /// # Errors
     /// If the broker stores nothing any more, or no stream takes the subject.
     pub async fn send(&mut self, message: Message) -> anyhow::Result<()> {
-        while self.outstanding.len() >= OUTSTANDING {
+        while self.outstanding.len() >= self.most {
             self.settle_oldest().await?;
         }
         self.sent += 1;

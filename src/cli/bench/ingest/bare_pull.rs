@@ -6,8 +6,9 @@ use async_nats::jetstream::consumer::PullConsumer;
 use futures_util::StreamExt;
 
 use super::contest::{Outcome, Run};
-use super::load::{Readings, publish};
+use super::load::publish;
 use crate::cli::bench::ground::Ground;
+use crate::cli::readings::Readings;
 use crate::ingest::acknowledge::{Acknowledger, Word};
 use crate::ingest::pull::Pull;
 

@@ -9,8 +9,9 @@ use futures_util::StreamExt;
 use tokio::sync::mpsc;
 
 use super::contest::{Outcome, Run};
-use super::load::{Readings, publish};
+use super::load::publish;
 use crate::cli::bench::ground::{Ground, TENANT};
+use crate::cli::readings::Readings;
 use crate::db::pool::{Pool, Role};
 use crate::ingest::decode::decode;
 

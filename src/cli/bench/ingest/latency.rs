@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use futures_util::StreamExt;
 
-use super::load::{SERIES, write_json};
 use crate::cli::bench::figure::percentile;
 use crate::cli::bench::ground::{Ground, TENANT};
+use crate::cli::readings::{SERIES, write_json};
 use crate::ingest::incoming::Delivery;
 
 /// Readings published together.

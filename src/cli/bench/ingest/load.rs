@@ -1,77 +1,20 @@
-//! The readings: 5,000 series at one reading a second each, in round robin; and the rules that watch them.
-
-use std::fmt::Write as _;
+//! Fills the stream with readings, and makes the rules that watch them.
 
 use anyhow::Context as _;
-use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use uuid::Uuid;
 
 use crate::cli::bench::ground::{Ground, TENANT};
-use crate::model::ids::SeriesId;
-use crate::model::reading::{Reading, UnixMicros};
+use crate::cli::readings::{METRIC, Readings};
 use crate::model::rule::Severity;
 
 const INSERT_RULE: &str = include_str!("../../../../sql/queries/prove/insert_rule.sql");
 
-/// Devices, of one metric each.
-pub const SERIES: usize = 5_000;
 /// Rules, of five devices each.
 const RULES: usize = 1_000;
-const METRIC: &str = "temperature";
-/// Of event time before now: longer than any contender's readings last.
-const BEGINS_BEFORE: SignedDuration = SignedDuration::from_hours(3);
 /// Messages published before the broker must have stored them all: nobody is answered, and a broker drops what exceeds its
 /// queue (nats-server 2.11 and newer: `max_buffered_msgs`, 10,000 unless told otherwise).
 const UNSTORED: u64 = 5_000;
-
-/// The readings of one contender, from the first to whichever.
-#[derive(Debug, Clone, Copy)]
-pub struct Readings {
-    begin: UnixMicros,
-}
-
-impl Readings {
-    /// Those that begin three hours ago.
-    pub fn new() -> Self {
-        Self { begin: UnixMicros::from(Timestamp::now() - BEGINS_BEFORE) }
-    }
-
-    fn ts(self, number: usize) -> i64 {
-        let (second, series) = (number / SERIES, number % SERIES);
-        self.begin.0 + second as i64 * 1_000_000 + series as i64 * 7
-    }
-
-    /// Between 20 and 30: no rule minds.
-    fn value(number: usize) -> f64 {
-        20.0 + (number * 7_919 % 1_000) as f64 / 100.0
-    }
-
-    /// Appends a reading as a sensor sends it, some 90 bytes.
-    pub fn write_json(self, number: usize, out: &mut String) {
-        write_json(number % SERIES, Self::value(number), self.ts(number), out);
-    }
-
-    /// A reading as it is stored.
-    pub fn reading(self, number: usize, series: &[SeriesId]) -> Reading {
-        Reading {
-            series: series[number % SERIES],
-            ts: UnixMicros(self.ts(number)),
-            value: Self::value(number),
-        }
-    }
-}
-
-/// Appends a reading of a device at a Unix time in microseconds.
-pub fn write_json(device: usize, value: f64, ts: i64, out: &mut String) {
-    // Writing to a String can't fail.
-    let _ = write!(
-        out,
-        r#"{{"device":"device-{:03}-{}","metric":"{METRIC}","value":{value},"unit":"°C","ts":{ts}}}"#,
-        device / 5,
-        device % 5
-    );
-}
 
 /// A thousand rules: nine in ten compare with a threshold, one with the mean of the half hour before.
 ///
@@ -113,13 +56,7 @@ pub async fn publish(
     let before = ground.messages().await?;
     let mut messages = 0;
     for first in range.clone().step_by(each) {
-        let mut message = String::with_capacity(each * 100 + 2);
-        for number in first..(first + each).min(range.end) {
-            message.push(if number > first { ',' } else { '[' });
-            readings.write_json(number, &mut message);
-        }
-        message.push(']');
-        let message = if each == 1 { message[1..message.len() - 1].to_owned() } else { message };
+        let message = readings.message(first..(first + each).min(range.end));
         ground.client.publish(subject.clone(), message.into()).await.context("failed to publish")?;
         messages += 1;
         if messages % UNSTORED == 0 {

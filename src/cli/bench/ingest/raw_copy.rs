@@ -7,8 +7,8 @@ use futures_util::SinkExt;
 use futures_util::future::try_join_all;
 
 use super::contest::{Outcome, Run};
-use super::load::Readings;
 use crate::cli::bench::ground::Ground;
+use crate::cli::readings::Readings;
 use crate::db::pool::{Pool, Role};
 use crate::ingest::copy;
 use crate::model::ids::SeriesId;

@@ -7,8 +7,9 @@
 use std::time::{Duration, Instant};
 
 use super::contest::{Outcome, Run};
-use super::load::{Readings, SERIES, publish};
+use super::load::publish;
 use crate::cli::bench::ground::Ground;
+use crate::cli::readings::{Readings, SERIES};
 use crate::ingest::pull;
 
 /// Drains `count` readings that come `each` a message.

@@ -2,7 +2,8 @@
 
 use uuid::Uuid;
 
-use super::super::evidence::{Debt, Delivery, NamedReading};
+use super::super::debt::Debt;
+use super::super::evidence::{Delivery, NamedReading};
 use super::*;
 
 const PAGE: Uuid = Uuid::from_u128(1);
