@@ -31,6 +31,7 @@ use crate::deliver::send::Sender;
 use crate::deliver::worker::Worker;
 use crate::detect::detector::Detector;
 use crate::ingest::acknowledge::Acknowledger;
+use crate::ingest::batcher::Batcher;
 use crate::ingest::broker;
 use crate::ingest::buffer::Buffer;
 use crate::ingest::consumer::Consumer;
@@ -338,12 +339,17 @@ fn start_ingest(
     let gate = watch::Sender::new(true);
     let acknowledger = Acknowledger::new(broker.clone());
     let repeaters = Arc::new(Repeaters::default());
+    let batcher = Batcher {
+        resolver: Resolver::new(pool.clone(), &ingest, Arc::clone(metrics)),
+        repeaters: Arc::clone(&repeaters),
+        ingest: ingest.clone(),
+        metrics: Arc::clone(metrics),
+    };
     let consumer = Consumer {
         client: broker.clone(),
         subscription,
         acknowledger: acknowledger.clone(),
-        repeaters: Arc::clone(&repeaters),
-        resolver: Resolver::new(pool.clone(), &ingest, Arc::clone(metrics)),
+        batcher,
         buffer: Arc::clone(&buffer),
         gate: gate.subscribe(),
         ingest: ingest.clone(),

@@ -1,9 +1,8 @@
-//! Takes messages, makes readings of them, and puts whole messages into the buffer.
+//! Takes messages, has readings made of them, and puts whole messages into the buffer.
 //!
 //! Invariant: a message leaves here into the buffer or back to the stream; none is dropped unless it came by plain NATS, and
 //! none is acknowledged here. Messages go into the buffer in the order in which the broker sent them.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,22 +14,15 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::acknowledge::{Acknowledger, Word};
+use super::batcher::Batcher;
 use super::buffer::{Batch, Buffer};
-use super::decode::{as_sent, decode_each};
 use super::incoming::Incoming;
 use super::plain::Subscription;
 use super::pull::{Pull, PullError};
-use super::quota::OverQuota;
-use super::reject::{Reason, Refusal, Reject};
-use super::repeaters::Repeaters;
-use super::resolve::{Resolved, Resolver};
 use super::stream;
-use super::validate::{NamedReading, Window, validate};
 use crate::config;
-use crate::db::error::DatabaseError;
-use crate::model::ids::TenantId;
-use crate::model::reading::{Reading, UnixMicros};
-use crate::telemetry::metrics::{ByReason, Metrics};
+use crate::model::reading::UnixMicros;
+use crate::telemetry::metrics::Metrics;
 
 /// After a failed pull, or while the database does not answer.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -41,8 +33,6 @@ const QUIET: Duration = Duration::from_millis(100);
 const FRUITLESS_BEFORE_ENSURE: u32 = 10;
 /// Bytes of messages that are decoded together: some five thousand readings.
 const HANDLED_BYTES: usize = 512 * 1024;
-/// Rejects kept of one message; the others are only counted.
-const REJECTS_KEPT: usize = 20;
 
 /// Fills the buffer from the stream.
 pub struct Consumer {
@@ -50,17 +40,15 @@ pub struct Consumer {
     pub client: Client,
     /// With plain NATS: what comes in.
     pub subscription: Option<Subscription>,
-    /// Knows tenants and series.
-    pub resolver: Resolver,
+    /// Makes readings of messages.
+    pub batcher: Batcher,
     /// Where batches grow.
     pub buffer: Arc<Buffer>,
     /// Gives back what can't be looked up.
     pub acknowledger: Acknowledger,
-    /// Whose readings are stored apart.
-    pub repeaters: Arc<Repeaters>,
     /// False while nothing must be pulled.
     pub gate: watch::Receiver<bool>,
-    /// The accepted window and the subject's prefix.
+    /// The names of stream and consumer.
     pub ingest: config::Ingest,
     /// Counts.
     pub metrics: Arc<Metrics>,
@@ -90,7 +78,7 @@ impl Consumer {
             let now = UnixMicros::from(Timestamp::now());
             let count = messages.len();
             let incoming = subscription.with_times(messages, now);
-            let kept = match self.make_readings(&incoming, now).await {
+            let kept = match self.batcher.make(&incoming, now).await {
                 Ok(batch) => self.buffer.try_push(Batch { since: Some(Instant::now()), ..batch }),
                 Err(error) => {
                     tracing::warn!(%error, "failed to look up series");
@@ -186,7 +174,7 @@ impl Consumer {
         let now = UnixMicros::from(Timestamp::now());
         let incoming: Vec<Incoming> =
             messages.into_iter().map(|message| Incoming::new(message, now)).collect();
-        let made = self.make_readings(&incoming, now).await;
+        let made = self.batcher.make(&incoming, now).await;
         let last = incoming.last().map(|one| one.pending);
         let replies: Vec<_> = incoming.into_iter().filter_map(|one| one.reply).collect();
         match made {
@@ -200,148 +188,5 @@ impl Consumer {
                 tokio::time::sleep(PAUSE).await;
             }
         }
-    }
-
-    /// The readings of all messages and what was refused of them.
-    async fn make_readings(
-        &mut self,
-        incoming: &[Incoming],
-        now: UnixMicros,
-    ) -> Result<Batch, DatabaseError> {
-        let tenants = self.tenants(incoming).await?;
-        // A clock of ours that is behind must not make what the broker stored look as if it came from the future.
-        let stored = incoming.iter().map(|one| one.stored_at).max();
-        let now = now.max(stored.unwrap_or(UnixMicros(i64::MIN)));
-        let window = Window::around(now, self.ingest.accepted_days, self.ingest.future_tolerance_seconds);
-        let repeaters = self.repeaters.of_late(std::time::Instant::now());
-        let (mut named, mut named_again) = (Vec::with_capacity(incoming.len()), Vec::new());
-        // Where the readings of each message end in the two.
-        let (mut ends, mut ends_again) = (Vec::with_capacity(incoming.len()), Vec::new());
-        let mut rejects = Vec::new();
-        for one in incoming {
-            match tenants.get(&*one.subject) {
-                Some(Ok(tenant)) => {
-                    let may_repeat = one.redelivered || repeaters.contains(tenant);
-                    let named = if may_repeat { &mut named_again } else { &mut named };
-                    self.elements(one, *tenant, window, named, &mut rejects);
-                }
-                Some(Err(refusal)) => {
-                    self.count_rejects(refusal.reason.as_str(), 1);
-                    rejects.push(refusal.clone().of(None, &one.subject, &one.payload));
-                }
-                None => {}
-            }
-            ends.push(named.len());
-            ends_again.push(named_again.len());
-        }
-        let (readings, over) = self.readings(&named).await?;
-        let (repeats, over_again) = self.readings(&named_again).await?;
-        self.reject_over_quota(incoming, &named, &ends, &over, &mut rejects);
-        self.reject_over_quota(incoming, &named_again, &ends_again, &over_again, &mut rejects);
-        Ok(Batch { readings, repeats, rejects, ..Batch::default() })
-    }
-
-    /// The tenant of each subject.
-    async fn tenants<'a>(
-        &self,
-        incoming: &'a [Incoming],
-    ) -> Result<BTreeMap<&'a str, Result<TenantId, Refusal>>, DatabaseError> {
-        let mut subjects: Vec<&Incoming> = Vec::new();
-        for one in incoming {
-            // Most messages have the subject of the one before them.
-            if subjects.last().is_none_or(|last| last.subject != one.subject) {
-                subjects.push(one);
-            }
-        }
-        subjects.sort_unstable_by(|a, b| a.subject.cmp(&b.subject));
-        subjects.dedup_by(|a, b| a.subject == b.subject);
-        let names: Vec<_> = subjects.iter().map(|one| one.tenant(&self.ingest.subject_prefix)).collect();
-        let valid: Vec<_> = names.iter().filter_map(|name| name.clone().ok()).collect();
-        let mut known = self.resolver.tenants(&valid).await?.into_iter();
-        let tenants = names.into_iter().map(|name| {
-            let name = name?;
-            let tenant = known.next().flatten();
-            tenant.ok_or_else(|| Refusal::new(Reason::UnknownTenant, format!("there is no tenant `{name}`")))
-        });
-        Ok(subjects.iter().map(|one| &*one.subject).zip(tenants).collect())
-    }
-
-    /// The readings that may be stored, and the places of those that may not.
-    async fn readings(
-        &mut self,
-        named: &[(TenantId, NamedReading<'_>)],
-    ) -> Result<(Vec<Reading>, Vec<(usize, OverQuota)>), DatabaseError> {
-        let Resolved { series, over_quota } = self.resolver.series(named).await?;
-        let readings = named.iter().zip(series).filter_map(|((_, reading), series)| {
-            Some(Reading { series: series?, ts: reading.ts, value: reading.value })
-        });
-        Ok((readings.collect(), over_quota))
-    }
-
-    /// `ends`: where the readings of each message end in `named`.
-    fn reject_over_quota(
-        &self,
-        incoming: &[Incoming],
-        named: &[(TenantId, NamedReading<'_>)],
-        ends: &[usize],
-        over_quota: &[(usize, OverQuota)],
-        rejects: &mut Vec<Reject>,
-    ) {
-        let mut kept: BTreeMap<usize, usize> = BTreeMap::new();
-        for (place, over) in over_quota {
-            self.count_rejects(Reason::Quota.as_str(), 1);
-            let message = ends.partition_point(|end| end <= place);
-            let kept = kept.entry(message).or_default();
-            if *kept < REJECTS_KEPT {
-                *kept += 1;
-                let (tenant, reading) = &named[*place];
-                let subject = &incoming[message].subject;
-                let payload = reading.to_json();
-                rejects.push(Refusal::from(*over).of(Some(*tenant), subject, payload.as_bytes()));
-            }
-        }
-    }
-
-    fn elements<'a>(
-        &self,
-        one: &'a Incoming,
-        tenant: TenantId,
-        window: Window,
-        named: &mut Vec<(TenantId, NamedReading<'a>)>,
-        rejects: &mut Vec<Reject>,
-    ) {
-        let (mut refused, mut counts) = (Vec::new(), BTreeMap::new());
-        let before = named.len();
-        let whole = decode_each(&one.payload, |index, element| {
-            let fallback = UnixMicros(one.stored_at.0 + index as i64);
-            match element.and_then(|raw| validate(raw, fallback, window)) {
-                Ok(reading) => named.push((tenant, reading)),
-                Err(refusal) => {
-                    *counts.entry(refusal.reason.as_str()).or_insert(0) += 1;
-                    if refused.len() < REJECTS_KEPT {
-                        refused.push((index, refusal));
-                    }
-                }
-            }
-        });
-        if let Err(refusal) = whole {
-            named.truncate(before);
-            counts = BTreeMap::from([(refusal.reason.as_str(), 1)]);
-            refused = vec![(0, refusal)];
-        }
-        for (reason, count) in counts {
-            self.count_rejects(reason, count);
-        }
-        if !refused.is_empty() {
-            let sent = as_sent(&one.payload);
-            rejects.extend(refused.into_iter().map(|(index, refusal)| {
-                let sent = sent.get(index).copied().unwrap_or(&one.payload);
-                refusal.of(Some(tenant), &one.subject, sent)
-            }));
-        }
-    }
-
-    fn count_rejects(&self, reason: &'static str, count: u64) {
-        self.metrics.readings_rejected.get_or_create(&ByReason { reason }).inc_by(count);
     }
 }

@@ -4,6 +4,7 @@
 //! owes a look, and its rejects has committed; never before.
 
 pub mod acknowledge;
+pub mod batcher;
 pub mod broker;
 pub mod buffer;
 pub mod consumer;
