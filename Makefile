@@ -23,7 +23,7 @@ export RUST_TEST_THREADS ?= 8
 test: build ## run all tests against throw-away servers; ARGS="name" runs some
 	$(WATCHBELL) dev exec -- $(CARGO) test --locked $(ARGS)
 
-prove: build ## kill the service for a minute and check its promises; ARGS="--minutes 20 --seed 7"
+prove: build ## kill the service for a minute and check its promises; ARGS="--scenario flood" for others
 	$(WATCHBELL) prove $(ARGS)
 
 bench: ## measure the service beside its limits (a release build; some minutes); ARGS="--quick"

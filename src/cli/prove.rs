@@ -112,7 +112,7 @@ pub async fn run(args: &ProveArgs) -> anyhow::Result<ExitCode> {
         }
     };
     if !proof.holds() {
-        show_logs(logs.path(), seed);
+        show_logs(logs.path(), args.scenario.name(), seed);
     }
     if args.json {
         proof.print_json(seed, args.scenario.name());

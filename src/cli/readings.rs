@@ -25,7 +25,7 @@ pub struct Readings {
 
 impl Readings {
     /// Those that begin three hours ago.
-    pub fn new() -> Self {
+    pub fn recent() -> Self {
         Self { begin: UnixMicros::from(Timestamp::now() - BEGINS_BEFORE) }
     }
 
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn a_range_is_an_array_of_its_readings_and_a_single_one_is_itself() {
-        let readings = Readings::new();
+        let readings = Readings::recent();
         let array: Vec<Value> = serde_json::from_str(&readings.message(4_999..5_002)).unwrap();
         let devices: Vec<&str> = array.iter().map(|reading| reading["device"].as_str().unwrap()).collect();
         assert_eq!(devices, ["device-999-4", "device-000-0", "device-000-1"]);

@@ -187,7 +187,7 @@ struct Publisher {
 impl Publisher {
     /// Publishes the first `count` readings; those published twice count once.
     async fn publish(mut self, ground: &Ground, count: usize) -> anyhow::Result<Published> {
-        let readings = Readings::new();
+        let readings = Readings::recent();
         let mut published = Published::default();
         let mut first = 0;
         while first < count {

@@ -151,7 +151,7 @@ async fn watch(
 
 /// Publishes so many readings a second until cancelled, and says how many the broker has stored.
 async fn publish(mut sender: Sender, rate: usize, cancel: CancellationToken) -> anyhow::Result<usize> {
-    let readings = Readings::new();
+    let readings = Readings::recent();
     let start = Instant::now();
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -53,7 +53,7 @@ impl Proof {
 }
 
 /// The end of what the processes warned of, and a copy of all that they said.
-pub fn show_logs(logs: &Path, seed: u64) {
+pub fn show_logs(logs: &Path, scenario: &str, seed: u64) {
     for place in 0.. {
         let Ok(text) = std::fs::read_to_string(log_file(logs, place)) else { return };
         // A refused attempt is no trouble here, and there are hundreds.
@@ -61,7 +61,7 @@ pub fn show_logs(logs: &Path, seed: u64) {
         for line in &lines[lines.len().saturating_sub(LOG_LINES)..] {
             eprintln!("process {place}: {line}");
         }
-        let copy = std::env::temp_dir().join(format!("watchbell-prove-{seed}-{place}.log"));
+        let copy = std::env::temp_dir().join(format!("watchbell-prove-{scenario}-{seed}-{place}.log"));
         if std::fs::write(&copy, &text).is_ok() {
             eprintln!("all of it is in {}", copy.display());
         }

@@ -26,7 +26,7 @@ pub enum By {
 /// # Errors
 /// If the broker refuses.
 pub async fn run(ground: &Ground, by: By, count: usize) -> Outcome {
-    let messages = publish(ground, Readings::new(), 0..count, 1).await?;
+    let messages = publish(ground, Readings::recent(), 0..count, 1).await?;
     let ingest = &ground.config.ingest;
     let (before, start) = (ground.cpu(None), Instant::now());
     let mut taken = 0;

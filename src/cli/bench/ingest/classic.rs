@@ -35,7 +35,7 @@ const FETCH: usize = 1_000;
 /// If a server refuses.
 pub async fn run(ground: &Ground, count: usize) -> Outcome {
     ground.owner.batch_execute(TABLE).await?;
-    publish(ground, Readings::new(), 0..count, 1).await?;
+    publish(ground, Readings::recent(), 0..count, 1).await?;
     let pool = Pool::new(&ground.config.database, Role::Owner, 1)?;
     let client = pool.get().await?;
     let statement = client.prepare(INSERT).await?;

@@ -26,7 +26,7 @@ pub async fn run(
     batch: usize,
     count: usize,
 ) -> Outcome {
-    let readings = Readings::new();
+    let readings = Readings::recent();
     let pool = Pool::new(&ground.config.database, Role::Worker, connections)?;
     let mut clients = Vec::new();
     for _ in 0..connections {

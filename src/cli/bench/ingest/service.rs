@@ -17,7 +17,7 @@ use crate::ingest::pull;
 /// # Errors
 /// If it stored anything else than what was published.
 pub async fn run(ground: &Ground, each: usize, count: usize) -> Outcome {
-    let readings = Readings::new();
+    let readings = Readings::recent();
     let service = ground.serve()?;
     publish(ground, readings, 0..SERIES, 100).await?;
     ground.wait_for_messages(0).await?;
