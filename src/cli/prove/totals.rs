@@ -17,6 +17,8 @@ const BY_DEVICE: &str = include_str!("../../../sql/queries/prove/readings_by_dev
 /// # Errors
 /// If the database does not answer.
 pub async fn check(ground: &Ground, published: usize, debt: Debt, toll: Toll) -> anyhow::Result<Vec<Check>> {
+    // So much in so little time, that the planner has not heard of it.
+    ground.owner.batch_execute("ANALYZE readings, readings_1m").await?;
     let totals = ground.owner.query_one(TOTALS, &[]).await?;
     let [stored, apart, rolled_up, rejected] = std::array::from_fn(|column| totals.get::<_, i64>(column));
     let by_device = ground.owner.query(BY_DEVICE, &[]).await?;
