@@ -1,8 +1,8 @@
 //! `watchbell prove`: the promises, tested by killing things.
 //!
 //! The service runs as real processes on servers of the proof's own, under load, while it is killed and paused at random
-//! moments and the receiver answers at random ([`faults`]), while it is killed in the middle of millions of readings
-//! ([`flood`]), or while its database is away ([`outage`]). Then what is owed is paid, and the tables must say what the
+//! moments and the receiver answers at random (`faults`), while it is killed in the middle of millions of readings
+//! (`flood`), or while its database is away (`outage`). Then what is owed is paid, and the tables must say what the
 //! proof itself published and received. One seed decides all chance; only the machine's own timing differs from run to run.
 
 mod debt;

@@ -1,7 +1,7 @@
 //! The tenants that repeat themselves just now.
 //!
 //! What they send is stored apart from the others': a repeat makes its whole transaction twice as dear (measured), and
-//! that is to be paid by whoever sends it. Bounded: what is older than [`REMEMBERED`] is forgotten.
+//! that is to be paid by whoever sends it. Bounded: what is older than half a minute is forgotten.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
