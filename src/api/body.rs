@@ -53,6 +53,7 @@ impl Encoding {
 pub fn unpack(packed: Bytes, encoding: Encoding, limit: usize) -> Result<Bytes, Problem> {
     let mut plain = Vec::new();
     let unpacked = match encoding {
+        Encoding::Identity if packed.len() > limit => return Err(too_large("unpacked", limit)),
         Encoding::Identity => return Ok(packed),
         Encoding::Gzip => read(MultiGzDecoder::new(&*packed), &mut plain, limit),
         Encoding::Zstd => unpack_zstd(&packed, &mut plain, limit),

@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::problem::Problem;
+use super::readings::Held;
 use super::state::ApiState;
 use crate::db::migrations;
 use crate::db::pool::Pool;
@@ -18,10 +19,10 @@ use crate::db::pool::Pool;
 /// All checks of the database together take no longer.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// From this share of the stream's bytes on, the next message may be refused.
-const FULL: f64 = 0.99;
+/// From this share of the stream's bytes on, in per cent, the next message may be refused.
+const FULL: u64 = 99;
 /// From this share on it is worth a look.
-const FILLING_UP: f64 = 0.8;
+const FILLING_UP: u64 = 80;
 
 /// What one check found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -86,15 +87,17 @@ pub(super) async fn get_metrics(State(state): State<ApiState>) -> Response {
 }
 
 /// Whether publishers are refused, or will be soon.
-fn check_stream(fullness: Result<f64, String>) -> Check {
-    let percent = |share: f64| (share * 100.0).floor();
-    match fullness {
-        Err(problem) => Check::failed(problem),
-        Ok(share) if share >= FULL => {
-            Check::failed(format!("full to {} % of stream_max_bytes: publishers are refused", percent(share)))
+fn check_stream(fullness: Result<Held, String>) -> Check {
+    let Held { bytes, max_bytes } = match fullness {
+        Ok(held) => held,
+        Err(problem) => return Check::failed(problem),
+    };
+    match bytes.saturating_mul(100) / max_bytes.max(1) {
+        FULL.. => {
+            Check::failed(format!("full: it holds {bytes} of {max_bytes} bytes, publishers are refused"))
         }
-        Ok(share) if share >= FILLING_UP => Check::passed(&format!("filling up: {} % full", percent(share))),
-        Ok(_) => Check::passed("has room"),
+        percent @ FILLING_UP.. => Check::passed(&format!("filling up: {percent} %")),
+        _ => Check::passed("has room"),
     }
 }
 
@@ -123,4 +126,21 @@ async fn check_database(pool: &Pool) -> (Check, Check) {
 
 fn not_reached(detail: impl Into<String>) -> (Check, Check) {
     (Check::failed(detail), Check::failed("not checked"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_has_room_fills_up_and_is_full() {
+        let check = |bytes| check_stream(Ok(Held { bytes, max_bytes: 1_000 }));
+        assert_eq!(check(0), Check::passed("has room"));
+        assert_eq!(check(799), Check::passed("has room"));
+        assert_eq!(check(800), Check::passed("filling up: 80 %"));
+        assert_eq!(check(989), Check::passed("filling up: 98 %"));
+        let full = "full: it holds 990 of 1000 bytes, publishers are refused";
+        assert_eq!(check(990), Check::failed(full));
+        assert!(!check_stream(Err("it is away".to_owned())).ok);
+    }
 }

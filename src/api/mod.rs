@@ -1,5 +1,5 @@
-//! HTTP for programs: what was found, who was told, and whether this process is well. It answers one tenant at a time
-//! and writes nothing.
+//! HTTP for programs: what was found, who was told, and whether this process is well. It answers one tenant at a time.
+//! Readings that are handed in go to the broker.
 
 pub mod alerts;
 pub mod auth;

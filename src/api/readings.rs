@@ -2,7 +2,9 @@
 //!
 //! Invariant: 202 is answered when the broker has stored every reading that it counts as accepted, and not before.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::Context;
@@ -10,12 +12,13 @@ use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::json;
 use tokio::sync::{Mutex, Semaphore};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::auth::authorize;
 use super::body::{Encoding, too_large, unpack};
@@ -32,6 +35,13 @@ use crate::telemetry::metrics::{ByReason, Metrics};
 const AT_ONCE: usize = 4;
 /// Messages under way to the broker for one request.
 const UNDER_WAY: usize = 16;
+/// What the broker has not confirmed this long after the request came counts as not stored. Less than a request may take
+/// as a whole: who sent it is to hear how many are.
+const ANSWER_WITHIN: Duration = Duration::from_secs(25);
+/// A broker that is not connected may come back within this: a process that has just started connects beside its start.
+const CONNECT_WITHIN: Duration = Duration::from_secs(2);
+/// And is looked at this often.
+const CONNECT_LOOK: Duration = Duration::from_millis(20);
 /// What the broker said of its stream is good for so long.
 const STATE_GOOD_FOR: Duration = Duration::from_secs(1);
 /// The broker has this long to say it.
@@ -43,8 +53,17 @@ pub struct Intake {
     ingest: config::Ingest,
     body_max_bytes: usize,
     unpacked_max_bytes: usize,
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
     state: Mutex<Option<(Instant, Result<u64, String>)>>,
+}
+
+/// What the stream holds, of what it may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// Bytes in it.
+    pub bytes: u64,
+    /// `ingest.stream_max_bytes`
+    pub max_bytes: u64,
 }
 
 impl fmt::Debug for Intake {
@@ -61,16 +80,16 @@ impl Intake {
             ingest: config.ingest.clone(),
             body_max_bytes: config.api.readings_body_max_bytes,
             unpacked_max_bytes: config.api.readings_unpacked_max_bytes,
-            permits: Semaphore::new(AT_ONCE),
+            permits: Arc::new(Semaphore::new(AT_ONCE)),
             state: Mutex::default(),
         }
     }
 
-    /// How full the stream is, 0 to 1; `None` if readings do not come from a stream. Asked anew once a second at most.
+    /// How full the stream is; `None` if readings do not come from a stream. Asked anew once a second at most.
     ///
     /// # Errors
     /// What is wrong with it, in words.
-    pub async fn fullness(&self) -> Option<Result<f64, String>> {
+    pub async fn fullness(&self) -> Option<Result<Held, String>> {
         if self.ingest.source == Source::Core {
             return None;
         }
@@ -90,34 +109,48 @@ impl Intake {
                 bytes
             }
         };
-        Some(bytes.map(|bytes| bytes as f64 / self.ingest.stream_max_bytes.max(1) as f64))
+        let max_bytes = u64::try_from(self.ingest.stream_max_bytes).unwrap_or_default();
+        Some(bytes.map(|bytes| Held { bytes, max_bytes }))
     }
 
-    /// Publishes messages; how many readings the broker has stored, and what went wrong with another.
-    async fn publish(&self, tenant: &str, messages: Vec<(Bytes, usize)>) -> (usize, Option<String>) {
+    /// Publishes messages in their order; how many readings the broker has stored, and what went wrong with another.
+    /// After that no more are sent: a broker that is away would get them when it is back, unasked.
+    async fn publish(
+        &self,
+        tenant: &str,
+        messages: Vec<(Bytes, usize)>,
+        until: Instant,
+    ) -> (usize, Option<String>) {
         let subject = format!("{}.{tenant}", self.ingest.subject_prefix);
-        let publishing = stream::iter(messages).map(|(message, readings)| {
-            let sent = self.jetstream.publish(subject.clone(), message);
-            async move { sent.await?.await.map(|_| readings) }
-        });
-        let mut publishing = publishing.buffer_unordered(UNDER_WAY);
+        let mut messages = messages.into_iter();
+        let mut under_way = FuturesUnordered::new();
         let (mut stored, mut failed) = (0, None);
-        while let Some(published) = publishing.next().await {
-            match published {
-                Ok(readings) => stored += readings,
-                Err(error) => {
-                    failed = Some(error.to_string());
-                    break;
+        loop {
+            if failed.is_none()
+                && under_way.len() < UNDER_WAY
+                && let Some((message, readings)) = messages.next()
+            {
+                // Handed over one after the other, so that the stream has them in the order of the body.
+                match timeout_at(until, self.jetstream.publish(subject.clone(), message)).await {
+                    Ok(Ok(stored)) => under_way.push(async move {
+                        match timeout_at(until, stored).await {
+                            Ok(Ok(_)) => Ok(readings),
+                            Ok(Err(error)) => Err(error.to_string()),
+                            Err(_) => Err("no answer in time".to_owned()),
+                        }
+                    }),
+                    Ok(Err(error)) => failed = Some(error.to_string()),
+                    Err(_) => failed = Some("no answer in time".to_owned()),
                 }
+                continue;
+            }
+            // What is under way when another fails may be stored all the same: that is counted too.
+            match under_way.next().await {
+                Some(Ok(readings)) => stored += readings,
+                Some(Err(error)) => failed = failed.or(Some(error)),
+                None => return (stored, failed),
             }
         }
-        // What is under way may be stored all the same: that is counted too.
-        while failed.is_some()
-            && let Some(published) = publishing.next().await
-        {
-            stored += published.unwrap_or_default();
-        }
-        (stored, failed)
     }
 }
 
@@ -134,6 +167,7 @@ pub(super) async fn post(
     State(state): State<ApiState>,
     request: Request,
 ) -> Result<(StatusCode, Json<Answer>), Problem> {
+    let until = Instant::now() + ANSWER_WITHIN;
     let (parts, body) = request.into_parts();
     let caller = authorize(&parts, &state, Scope::Publish).await?;
     let intake = match &state.intake {
@@ -147,7 +181,8 @@ pub(super) async fn post(
     };
     let is_lines = is_lines(&parts.headers)?;
     let encoding = Encoding::of(&parts.headers)?;
-    let Ok(_permit) = intake.permits.try_acquire() else {
+    wait_for_broker(&state).await?;
+    let Ok(permit) = Arc::clone(&intake.permits).try_acquire_owned() else {
         let problem =
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too many requests with readings at once");
         return Err(problem.header(header::RETRY_AFTER, HeaderValue::from_static("1")));
@@ -158,27 +193,23 @@ pub(super) async fn post(
     let now = UnixMicros::from(Timestamp::now());
     let window = Window::around(now, intake.ingest.accepted_days, intake.ingest.future_tolerance_seconds);
     let limit = intake.unpacked_max_bytes;
-    // It may take a while, and there are others to be answered.
+    // It may take a while, and there are others to be answered. It goes on when the request is given up: so the permit is
+    // there as long as the memory is in use.
     let sorting = tokio::task::spawn_blocking(move || {
-        let body = unpack(body, encoding, limit)?;
-        if is_lines {
-            return Ok(Sorted::of_lines(&body, now, window));
-        }
-        Sorted::of_json(&body, now, window).map_err(|refusal| {
-            Problem::new(StatusCode::BAD_REQUEST, format!("the body is not JSON: {}", refusal.detail))
-        })
+        let sorted = sort(body, encoding, is_lines, limit, now, window)?;
+        Ok::<_, Problem>((sorted, permit))
     });
-    let sorted = sorting.await.map_err(|error| {
+    let (sorted, _permit) = sorting.await.map_err(|error| {
         tracing::error!(%error, "sorting readings failed");
         Problem::internal()
     })??;
-    let Sorted { messages, accepted, refused, refusals, .. } = sorted;
-    count_refusals(&state.metrics, &refusals);
+    let Sorted { messages, accepted, refused, refusals, by_reason, .. } = sorted;
+    count_refusals(&state.metrics, by_reason);
     if accepted == 0 && refused > 0 {
         let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "none of these is a reading");
         return Err(problem.with("refused", refused).with("refusals", json!(refusals)));
     }
-    let (stored, failed) = intake.publish(&caller.tenant, messages).await;
+    let (stored, failed) = intake.publish(&caller.tenant, messages, until).await;
     state.metrics.readings_posted.inc_by(stored as u64);
     if let Some(error) = failed {
         tracing::warn!(
@@ -210,8 +241,39 @@ fn is_lines(headers: &HeaderMap) -> Result<bool, Problem> {
     }
 }
 
-fn count_refusals(metrics: &Metrics, refusals: &[Refused]) {
-    for refused in refusals {
-        metrics.posted_refused.get_or_create(&ByReason { reason: refused.reason }).inc();
+fn sort(
+    body: Bytes,
+    encoding: Encoding,
+    is_lines: bool,
+    limit: usize,
+    now: UnixMicros,
+    window: Window,
+) -> Result<Sorted, Problem> {
+    let body = unpack(body, encoding, limit)?;
+    if is_lines {
+        return Ok(Sorted::of_lines(&body, now, window));
+    }
+    Sorted::of_json(&body, now, window).map_err(|refusal| {
+        Problem::new(StatusCode::BAD_REQUEST, format!("the body is not JSON: {}", refusal.detail))
+    })
+}
+
+/// Nothing is sent to a broker that is away: the client would keep it in memory, and send it when nobody waits any more.
+async fn wait_for_broker(state: &ApiState) -> Result<(), Problem> {
+    let Some(is_connected) = &state.broker else { return Ok(()) };
+    let give_up = Instant::now() + CONNECT_WITHIN;
+    while !is_connected() {
+        if Instant::now() >= give_up {
+            let detail = "the broker is not connected, nothing of this was stored: send it again later";
+            return Err(Problem::unavailable(detail).with("stored", 0));
+        }
+        tokio::time::sleep(CONNECT_LOOK).await;
+    }
+    Ok(())
+}
+
+fn count_refusals(metrics: &Metrics, by_reason: BTreeMap<&'static str, u64>) {
+    for (reason, refused) in by_reason {
+        metrics.posted_refused.get_or_create(&ByReason { reason }).inc_by(refused);
     }
 }

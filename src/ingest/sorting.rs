@@ -3,8 +3,12 @@
 //! It asks the same functions as ingestion itself, so what is accepted here is not rejected there, but for what only the
 //! database can tell: quotas, and another value for a time that has one.
 
+use std::collections::BTreeMap;
+use std::fmt;
+
 use bytes::Bytes;
-use serde::Serialize;
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use super::decode::RawReading;
@@ -41,6 +45,8 @@ pub struct Sorted {
     pub refused: usize,
     /// The first of those.
     pub refusals: Vec<Refused>,
+    /// How many of all those, by reason.
+    pub by_reason: BTreeMap<&'static str, u64>,
     growing: Vec<u8>,
     growing_readings: usize,
 }
@@ -52,9 +58,7 @@ impl Sorted {
     /// If it is not JSON.
     pub fn of_json(sent: &[u8], now: UnixMicros, window: Window) -> Result<Self, Refusal> {
         let mut sorted = Self::default();
-        for element in elements(sent)? {
-            sorted.sort(element.get(), now, window);
-        }
+        each_element(sent, |element| sorted.sort(element.get(), now, window))?;
         sorted.finish();
         Ok(sorted)
     }
@@ -66,9 +70,8 @@ impl Sorted {
             if line.iter().all(u8::is_ascii_whitespace) {
                 continue;
             }
-            match elements(line) {
-                Ok(elements) => elements.iter().for_each(|element| sorted.sort(element.get(), now, window)),
-                Err(refusal) => sorted.refuse(refusal),
+            if let Err(refusal) = each_element(line, |element| sorted.sort(element.get(), now, window)) {
+                sorted.refuse(refusal);
             }
         }
         sorted.finish();
@@ -94,6 +97,7 @@ impl Sorted {
     }
 
     fn refuse(&mut self, refusal: Refusal) {
+        *self.by_reason.entry(refusal.reason.as_str()).or_default() += 1;
         if self.refusals.len() < REFUSALS_TOLD {
             let index = self.accepted + self.refused;
             self.refusals.push(Refused { index, reason: refusal.reason.as_str(), detail: refusal.detail });
@@ -110,13 +114,36 @@ impl Sorted {
     }
 }
 
-fn elements(sent: &[u8]) -> Result<Vec<&RawValue>, Refusal> {
+/// Hands on what an array holds, or the one thing that it is. No list of them is made: 32 MB may hold sixteen million.
+///
+/// # Errors
+/// If the whole is not JSON: then nothing was handed on.
+fn each_element<'a>(sent: &'a [u8], mut each: impl FnMut(&'a RawValue)) -> Result<(), Refusal> {
     let not_json = |error: serde_json::Error| Refusal::new(Reason::NotJson, error.to_string());
     let whole: &RawValue = serde_json::from_slice(sent).map_err(not_json)?;
     if whole.get().starts_with('[') {
-        serde_json::from_str(whole.get()).map_err(not_json)
+        let mut array = serde_json::Deserializer::from_str(whole.get());
+        array.deserialize_seq(EachElement(each)).map_err(not_json)
     } else {
-        Ok(vec![whole])
+        each(whole);
+        Ok(())
+    }
+}
+
+struct EachElement<F>(F);
+
+impl<'a, F: FnMut(&'a RawValue)> Visitor<'a> for EachElement<F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of readings")
+    }
+
+    fn visit_seq<A: SeqAccess<'a>>(mut self, mut sequence: A) -> Result<(), A::Error> {
+        while let Some(element) = sequence.next_element()? {
+            (self.0)(element);
+        }
+        Ok(())
     }
 }
 
@@ -132,8 +159,8 @@ fn with_time(sent: &str, at: UnixMicros, window: Window) -> Result<String, Refus
     if has_time {
         return Ok(sent.to_owned());
     }
-    // A `null` is no time, and two fields of one name are no reading.
-    if sent.contains("\"ts\"") {
+    // A `null` is no time, and two fields of one name are no reading, escaped or not.
+    if sent.contains("\"ts\"") || sent.contains('\\') {
         let mut fields: serde_json::Map<_, _> =
             serde_json::from_str(sent).map_err(|error| super::decode::refusal(&error))?;
         fields.insert("ts".to_owned(), at.0.into());
@@ -188,6 +215,21 @@ mod tests {
         let expected =
             [(1, "bad_text"), (2, "not_a_reading"), (3, "not_a_reading"), (4, "not_finite"), (5, "too_old")];
         assert_eq!(refusals, expected);
+    }
+
+    #[test]
+    fn all_refusals_are_counted_by_reason_and_the_first_hundred_told() {
+        let sorted = json(&format!("[{}{{\"device\":\"\",\"metric\":\"m\",\"value\":1}}]", "7,".repeat(300)));
+        assert_eq!((sorted.refused, sorted.refusals.len()), (301, 100));
+        assert_eq!(sorted.by_reason, BTreeMap::from([("bad_text", 1), ("not_a_reading", 300)]));
+    }
+
+    #[test]
+    fn a_time_of_null_is_replaced_however_its_name_is_spelled() {
+        let sorted = json(r#"{"device":"a\"b","metric":"m","value":1,"\u0074s":null}"#);
+        let published = decode(&sorted.messages[0].0);
+        let reading = published.into_iter().next().unwrap().unwrap();
+        assert_eq!((&*reading.device, reading.ts.unwrap().get()), ("a\"b", "1790000000000000"));
     }
 
     #[test]

@@ -85,7 +85,7 @@ pub struct Metrics {
     pub flushes_redone: Counter,
     /// Readings that came over HTTP and are stored by the broker.
     pub readings_posted: Counter,
-    /// Readings that came over HTTP and were refused; of one request the first hundred.
+    /// Readings that came over HTTP and were refused.
     pub posted_refused: Family<ByReason, Counter>,
     /// Bytes of memory that the process holds; looked up when it is shown.
     pub resident_memory: Gauge,

@@ -1,27 +1,39 @@
 //! Readings over HTTP: accepted is stored, refused says why, and nobody hands in for another.
 
 use std::io::Write;
+use std::net::SocketAddr;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use futures_util::StreamExt;
+use futures_util::future::select_all;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{RequestBuilder, Response};
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use url::Url;
 use watchbell::api::key_store::{self, NewKey};
 use watchbell::api::scope::{Scope, Scopes};
 use watchbell::ingest::broker::drops_accepted;
 use watchbell::model::tenant::TenantName;
 use watchbell::runtime::{Role, Roles};
+use watchbell::telemetry::metrics::ByReason;
 
 use super::support::app::{TestApp, reading, temperature};
+use super::support::proxy::Proxy;
 use super::support::wait::until;
 
 const STORED: &str = "SELECT count(*) FROM readings";
 
+fn address(app: &TestApp) -> SocketAddr {
+    app.running.as_ref().unwrap().api_address.unwrap()
+}
+
 fn post(app: &TestApp, key: &str) -> RequestBuilder {
-    let address = app.running.as_ref().unwrap().api_address.unwrap();
+    let address = address(app);
     reqwest::Client::new().post(format!("http://{address}/api/readings")).header("X-API-Key", key)
 }
 
@@ -81,6 +93,13 @@ async fn one_bad_reading_is_refused_with_its_place_and_reason_and_the_others_are
         app.count("SELECT count(*) FROM rejected_readings").await,
         0,
         "what was refused was not published"
+    );
+    let metrics = &app.running.as_ref().unwrap().metrics;
+    let refused = |reason| metrics.posted_refused.get_or_create(&ByReason { reason }).get();
+    assert_eq!(
+        (metrics.readings_posted.get(), refused("bad_text"), refused("not_a_reading")),
+        (2, 1, 2),
+        "counted"
     );
     app.stop().await;
 }
@@ -172,6 +191,111 @@ async fn without_a_broker_nothing_is_accepted_and_the_rest_of_the_api_answers() 
 }
 
 #[tokio::test]
+async fn what_is_refused_while_the_broker_is_away_is_not_sent_behind_the_senders_back() {
+    let mut app = TestApp::new(&[]).await;
+    let mut url = Url::parse(&app.environment["NATS_URL"]).unwrap();
+    let proxy = Proxy::start(url.socket_addrs(|| Some(4222)).unwrap()[0]).await;
+    url.set_ip_host(proxy.address.ip()).unwrap();
+    url.set_port(Some(proxy.address.port())).unwrap();
+    app.environment.insert("NATS_URL".to_owned(), url.to_string());
+    app.make_stream().await;
+    app.start(Roles::of(&[Role::Api])).await;
+    assert_eq!(send(&app, temperature(20.0, 5)).await.0, 202);
+    let wait_for_broker = async |ok: bool| {
+        until("readyz to say it of the broker", async || {
+            (app.get("/readyz").await["checks"]["broker"]["ok"] == ok).then_some(())
+        })
+        .await;
+    };
+    proxy.cut();
+    wait_for_broker(false).await;
+    assert_eq!(app.get("/readyz").await["checks"]["stream"]["ok"], false);
+    let (status, problem) = send(&app, temperature(21.0, 4)).await;
+    assert_eq!((status, &problem["stored"]), (503, &json!(0)), "{problem}");
+    proxy.mend();
+    wait_for_broker(true).await;
+    assert_eq!(send(&app, temperature(22.0, 3)).await.0, 202);
+    assert_eq!(app.messages_in_stream().await, 2);
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn after_a_message_that_the_broker_does_not_confirm_no_more_are_sent() {
+    let mut app = TestApp::new(&[]).await;
+    // Somebody listens, so the broker does not say that nobody does; and nobody stores, so nothing is confirmed.
+    let mut listening = app.client().subscribe(app.subject.clone()).await.unwrap();
+    app.client().flush().await.unwrap();
+    app.start(Roles::of(&[Role::Api])).await;
+    let readings: Vec<Value> =
+        (0..50_000).map(|n| json!({ "device": "pump-1", "metric": "beat", "value": n })).collect();
+    let (status, problem) = send(&app, Value::from(readings)).await;
+    assert_eq!((status, &problem["stored"]), (503, &json!(0)), "{problem}");
+    app.stop().await;
+    // What the broker got before this, it has passed on before this.
+    app.client().publish(app.subject.clone(), "end".into()).await.unwrap();
+    let mut first_values = Vec::new();
+    while let Some(message) = listening.next().await
+        && message.payload != "end"
+    {
+        let readings: Value = serde_json::from_slice(&message.payload).unwrap();
+        first_values.push(readings[0]["value"].as_u64().unwrap());
+    }
+    assert!(first_values.len() < 100, "all were sent");
+    let in_order: Vec<u64> = (0..first_values.len() as u64).map(|n| n * 500).collect();
+    assert_eq!(first_values, in_order);
+}
+
+#[tokio::test]
+async fn where_no_stream_stores_them_readings_are_refused_with_a_clear_sentence() {
+    let mut app = TestApp::new(&[("ingest.source", "core"), ("ingest.on_flush_failure", "drop")]).await;
+    app.start(Roles::of(&[Role::Ingest, Role::Api])).await;
+    let (status, problem) = send(&app, temperature(20.0, 5)).await;
+    assert!(problem["detail"].as_str().unwrap().contains("ingest.source"), "{problem}");
+    assert_eq!(status, 503);
+    assert!(app.get("/readyz").await["checks"].get("stream").is_none());
+    app.stop().await;
+
+    let mut app = TestApp::new(&[]).await;
+    app.environment.remove("NATS_URL");
+    app.start(Roles::of(&[Role::Api])).await;
+    let (status, problem) = send(&app, temperature(20.0, 5)).await;
+    assert!(problem["detail"].as_str().unwrap().contains("nats.url"), "{problem}");
+    assert_eq!(status, 503);
+    assert!(app.get("/readyz").await["checks"].get("stream").is_none());
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn only_four_requests_hold_memory_at_once_and_another_is_told_to_come_again() {
+    let mut app = TestApp::new(&[]).await;
+    app.make_stream().await;
+    app.start(Roles::of(&[Role::Api])).await;
+    let mut halves = Vec::new();
+    for _ in 0..5 {
+        let mut half = TcpStream::connect(address(&app)).await.unwrap();
+        let head = format!(
+            "POST /api/readings HTTP/1.1\r\nHost: x\r\nX-API-Key: {}\r\nContent-Length: 1000\r\n\r\n[",
+            app.api_key
+        );
+        half.write_all(head.as_bytes()).await.unwrap();
+        halves.push(half);
+    }
+    // Nobody else asks: four wait for the rest of their bodies, and the fifth is answered, whichever it is.
+    let answers = halves.iter_mut().map(|half| {
+        Box::pin(async move {
+            let mut answer = vec![0; 4_096];
+            let length = half.read(&mut answer).await.unwrap();
+            String::from_utf8_lossy(&answer[..length]).to_lowercase()
+        })
+    });
+    let (refused, ..) = select_all(answers).await;
+    assert!(refused.contains(" 503 ") && refused.contains("\nretry-after: 1\r\n"), "{refused}");
+    drop(halves);
+    until("room for another", async || (send(&app, temperature(20.0, 5)).await.0 == 202).then_some(())).await;
+    app.stop().await;
+}
+
+#[tokio::test]
 async fn a_full_stream_refuses_what_is_posted_and_says_so_in_readyz_until_there_is_room() {
     let mut app = TestApp::new(&[("ingest.stream_max_bytes", "100000")]).await;
     if drops_accepted(&app.broker_version) {
@@ -193,7 +317,7 @@ async fn a_full_stream_refuses_what_is_posted_and_says_so_in_readyz_until_there_
     assert_eq!((refusal.0, &refusal.1["stored"]), (503, &json!(0)), "{}", refusal.1);
     until("readyz to say that it is full", async || {
         let stream = app.get("/readyz").await["checks"]["stream"].clone();
-        (stream["ok"] == false && stream["detail"].as_str()?.contains("publishers are refused")).then_some(())
+        (stream["ok"] == false && stream["detail"].as_str()?.starts_with("full: it holds")).then_some(())
     })
     .await;
     app.stop().await;
