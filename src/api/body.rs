@@ -85,7 +85,14 @@ fn unpack_zstd(packed: &[u8], plain: &mut Vec<u8>, limit: usize) -> Result<(), S
     let mut rest = packed;
     while !rest.is_empty() && plain.len() <= limit {
         let frame = StreamingDecoder::new_with_max_window_size(&mut rest, ZSTD_WINDOW);
-        read(frame.map_err(|error| error.to_string())?, plain, limit)?;
+        let mut frame = frame.map_err(|error| error.to_string())?;
+        read(&mut frame, plain, limit)?;
+        // The decoder leaves comparing them to its caller.
+        let decoder = frame.into_frame_decoder();
+        let expected = decoder.get_checksum_from_data().filter(|_| decoder.is_finished());
+        if expected.is_some() && expected != decoder.get_calculated_checksum() {
+            return Err("its checksum is wrong".to_owned());
+        }
     }
     Ok(())
 }
@@ -122,6 +129,14 @@ mod tests {
             let two = [pack(&plain[..100]), pack(&plain[100..])].concat();
             assert_eq!(status(two, encoding, plain.len()).unwrap(), plain);
         }
+    }
+
+    #[test]
+    fn what_was_changed_on_the_way_is_refused() {
+        let mut packed = zstd(&b"hello, hello, hello, is anybody there? ".repeat(9));
+        let last = packed.len() - 1;
+        packed[last] ^= 1;
+        assert_eq!(status(packed, Encoding::Zstd, 1_000), Err(400));
     }
 
     #[test]

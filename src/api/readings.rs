@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use async_nats::jetstream::Context;
@@ -33,6 +34,8 @@ use crate::telemetry::metrics::{ByReason, Metrics};
 
 /// Requests that are unpacked and published at once: each may hold what the limits allow.
 const AT_ONCE: usize = 4;
+/// No reading takes fewer bytes: `{"device":"a","metric":"b","value":1}`.
+const SMALLEST_READING: usize = 37;
 /// Messages under way to the broker for one request.
 const UNDER_WAY: usize = 16;
 /// What the broker has not confirmed this long after the request came counts as not stored. Less than a request may take
@@ -54,6 +57,8 @@ pub struct Intake {
     body_max_bytes: usize,
     unpacked_max_bytes: usize,
     permits: Arc<Semaphore>,
+    /// Times before it were given to readings that brought none.
+    next_time: Arc<AtomicI64>,
     state: Mutex<Option<(Instant, Result<u64, String>)>>,
 }
 
@@ -81,6 +86,7 @@ impl Intake {
             body_max_bytes: config.api.readings_body_max_bytes,
             unpacked_max_bytes: config.api.readings_unpacked_max_bytes,
             permits: Arc::new(Semaphore::new(AT_ONCE)),
+            next_time: Arc::default(),
             state: Mutex::default(),
         }
     }
@@ -192,11 +198,11 @@ pub(super) async fn post(
         .map_err(|_| too_large("as it is sent", intake.body_max_bytes))?;
     let now = UnixMicros::from(Timestamp::now());
     let window = Window::around(now, intake.ingest.accepted_days, intake.ingest.future_tolerance_seconds);
-    let limit = intake.unpacked_max_bytes;
+    let (limit, next_time) = (intake.unpacked_max_bytes, Arc::clone(&intake.next_time));
     // It may take a while, and there are others to be answered. It goes on when the request is given up: so the permit is
     // there as long as the memory is in use.
     let sorting = tokio::task::spawn_blocking(move || {
-        let sorted = sort(body, encoding, is_lines, limit, now, window)?;
+        let sorted = sort(body, encoding, is_lines, limit, &next_time, window)?;
         Ok::<_, Problem>((sorted, permit))
     });
     let (sorted, _permit) = sorting.await.map_err(|error| {
@@ -226,6 +232,16 @@ pub(super) async fn post(
     Ok((StatusCode::ACCEPTED, Json(Answer { accepted, refused, refusals })))
 }
 
+/// The first of as many times, a microsecond apart, as a body of `bytes` may hold readings: no two readings of this process
+/// get the same.
+fn reserve_times(next_time: &AtomicI64, bytes: usize) -> UnixMicros {
+    let now = Timestamp::now().as_microsecond();
+    let readings = (bytes / SMALLEST_READING + 1) as i64;
+    let reserved =
+        next_time.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| Some(next.max(now) + readings));
+    UnixMicros(reserved.map_or(now, |next| next.max(now)))
+}
+
 fn is_lines(headers: &HeaderMap) -> Result<bool, Problem> {
     let named = headers.get(header::CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default());
     let media_type =
@@ -246,14 +262,15 @@ fn sort(
     encoding: Encoding,
     is_lines: bool,
     limit: usize,
-    now: UnixMicros,
+    next_time: &AtomicI64,
     window: Window,
 ) -> Result<Sorted, Problem> {
     let body = unpack(body, encoding, limit)?;
+    let first_time = reserve_times(next_time, body.len());
     if is_lines {
-        return Ok(Sorted::of_lines(&body, now, window));
+        return Ok(Sorted::of_lines(&body, first_time, window));
     }
-    Sorted::of_json(&body, now, window).map_err(|refusal| {
+    Sorted::of_json(&body, first_time, window).map_err(|refusal| {
         Problem::new(StatusCode::BAD_REQUEST, format!("the body is not JSON: {}", refusal.detail))
     })
 }

@@ -52,7 +52,7 @@ pub struct Sorted {
 }
 
 impl Sorted {
-    /// Of a JSON object, or an array of them. A reading without a time gets `now`, plus its place in microseconds.
+    /// Of a JSON object, or an array of them. A reading without a time gets `now`, plus the number of those accepted before it in microseconds.
     ///
     /// # Errors
     /// If it is not JSON.
@@ -79,7 +79,7 @@ impl Sorted {
     }
 
     fn sort(&mut self, sent: &str, now: UnixMicros, window: Window) {
-        let at = UnixMicros(now.0 + (self.accepted + self.refused) as i64);
+        let at = UnixMicros(now.0 + self.accepted as i64);
         match with_time(sent, at, window) {
             Ok(reading) => self.add(&reading),
             Err(refusal) => self.refuse(refusal),
@@ -153,6 +153,9 @@ fn with_time(sent: &str, at: UnixMicros, window: Window) -> Result<String, Refus
         let detail = format!("a reading must not be larger than {BYTES_EACH} bytes");
         return Err(Refusal::new(Reason::NotAReading, detail));
     }
+    if !sent.starts_with('{') {
+        return Err(Refusal::new(Reason::NotAReading, "a reading is a JSON object"));
+    }
     let raw: RawReading<'_> = serde_json::from_str(sent).map_err(|error| super::decode::refusal(&error))?;
     let has_time = raw.ts.is_some();
     validate(raw, at, window)?;
@@ -206,7 +209,7 @@ mod tests {
     #[test]
     fn each_bad_reading_is_refused_by_itself_with_its_place() {
         let sorted = json(
-            r#"[{"device":"a","metric":"m","value":1},{"device":"","metric":"m","value":1},7,[],
+            r#"[{"device":"a","metric":"m","value":1},{"device":"","metric":"m","value":1},7,["a","m",3],
                 {"device":"a","metric":"m","value":1e999},{"device":"a","metric":"m","value":1,"ts":5}]"#,
         );
         assert_eq!(sorted.accepted, 1);
