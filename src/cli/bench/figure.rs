@@ -156,6 +156,7 @@ mod tests {
         assert_eq!(percentile(&values, 0.99), 198.0);
         assert_eq!(percentile(&values, 1.0), 200.0);
         assert_eq!(percentile(&[7.0], 0.01), 7.0);
+        assert_eq!(percentile(&[1.0, 2.0, 3.0], 0.5), 2.0, "the rank is rounded up");
         assert_eq!(percentile(&[], 0.5), 0.0);
     }
 
