@@ -12,6 +12,7 @@ const MIGRATIONS: [(&str, &str); 6] = [
     ("V0004__delivery", include_str!("../../sql/migrations/0004_delivery.sql")),
     ("V0005__storage", include_str!("../../sql/migrations/0005_storage.sql")),
     ("V0006__rollup_room", include_str!("../../sql/migrations/0006_rollup_room.sql")),
+    ("V0007__detection", include_str!("../../sql/migrations/0007_detection.sql")),
 ];
 
 /// Any number, as long as nobody else uses it for advisory locks in the same database.
