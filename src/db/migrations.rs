@@ -5,7 +5,7 @@
 
 use refinery_core::{Migration, Runner};
 
-const MIGRATIONS: [(&str, &str); 6] = [
+const MIGRATIONS: [(&str, &str); 7] = [
     ("V0001__access", include_str!("../../sql/migrations/0001_access.sql")),
     ("V0002__readings", include_str!("../../sql/migrations/0002_readings.sql")),
     ("V0003__alerts", include_str!("../../sql/migrations/0003_alerts.sql")),
