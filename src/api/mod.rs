@@ -24,3 +24,4 @@ pub mod scope;
 pub mod server;
 pub mod state;
 pub mod tenant_store;
+pub mod trial;

@@ -48,6 +48,9 @@ pub struct RuleEntry {
     pub definition: Map<String, Value>,
     /// What is wrong with it although it can be judged.
     pub warnings: Vec<String>,
+    /// Destinations that are told of its alerts.
+    #[serde(skip)]
+    pub listening: usize,
 }
 
 /// A rule as it was.
@@ -300,10 +303,10 @@ async fn check_destinations(transaction: &Transaction<'_>, ids: &[Uuid]) -> Resu
 fn entry(row: &Row) -> RuleEntry {
     let definition = definition(row.get("columns"));
     let state: String = row.get("state");
-    let warnings = if state == "archived" {
-        Vec::new()
-    } else {
-        warnings(&destinations_of(&definition), &row.get::<_, Vec<Uuid>>("listening"))
+    let listening: Vec<Uuid> = row.get("listening");
+    let warnings = match state.as_str() {
+        "archived" => Vec::new(),
+        _ => warnings(&destinations_of(&definition), &listening),
     };
     RuleEntry {
         rule_id: row.get("rule_id"),
@@ -314,6 +317,7 @@ fn entry(row: &Row) -> RuleEntry {
         updated_at: row.get("updated_at"),
         definition,
         warnings,
+        listening: listening.len(),
     }
 }
 
