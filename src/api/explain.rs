@@ -243,7 +243,8 @@ impl<'a> Story<'a> {
                 Happening::Resolved => {
                     alert.ended_at = Some(happened_at);
                     clear_since = Some(happened_at);
-                    at = UnixMicros(event.happened_at.0.saturating_add(self.rule.resolve_after_micros)).to_timestamp();
+                    at = UnixMicros(event.happened_at.0.saturating_add(self.rule.resolve_after_micros))
+                        .to_timestamp();
                 }
                 _ => {}
             }

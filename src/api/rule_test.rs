@@ -89,7 +89,8 @@ pub fn test_draft(body: Value) -> Result<Tested, TestError> {
 }
 
 fn trial(members: &mut Members) -> Result<Trial, BadMember> {
-    let points = members.require("points", "a list such as [{\"ts\": \"2026-11-21T03:00:00Z\", \"value\": 81.5}]")?;
+    let points =
+        members.require("points", "a list such as [{\"ts\": \"2026-11-21T03:00:00Z\", \"value\": 81.5}]")?;
     Trial::parse(points, members.take("until").as_ref())
 }
 

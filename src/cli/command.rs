@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use super::{
-    bench, deliveries, dev_exec, dev_up, devices, keys, migrate, prove, publish, redrive, rules, serve, simulate,
-    tenants, verify,
+    bench, deliveries, dev_exec, dev_up, devices, keys, migrate, prove, publish, redrive, rules, serve,
+    simulate, tenants, verify,
 };
 use crate::config::{Config, ConfigError};
 use crate::telemetry::logs;

@@ -112,7 +112,11 @@ async fn tag(config: &Config, args: &TagArgs) -> anyhow::Result<()> {
     let (mut connection, tenant) = tenants::enter(config, &args.tenant).await?;
     let actor = Actor { tenant, name: actor::name() };
     let Some(tags) = device_store::set_tags(&mut connection, &actor, &args.device, &tags).await? else {
-        bail!("tenant `{}` has no device `{}`; one is there from its first reading on", args.tenant, args.device);
+        bail!(
+            "tenant `{}` has no device `{}`; one is there from its first reading on",
+            args.tenant,
+            args.device
+        );
     };
     if args.json {
         println!("{}", json!({ "device": args.device, "tags": tags }));

@@ -70,6 +70,7 @@ fn words(point: &JudgedPoint) -> String {
 }
 
 fn step_in_words(step: &Step) -> String {
-    let aside = step.disposition.or(step.note.as_deref()).map(|text| format!(" ({text})")).unwrap_or_default();
+    let aside =
+        step.disposition.or(step.note.as_deref()).map(|text| format!(" ({text})")).unwrap_or_default();
     format!("alert {} {} at {}{aside}", step.alert, step.what.replace('_', " "), step.at)
 }

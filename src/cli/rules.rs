@@ -119,7 +119,8 @@ async fn list(config: &Config, args: ListArgs) -> anyhow::Result<()> {
     let transaction = tenant_scope::begin(&mut connection, tenant.0).await?;
     let filter = RuleFilter { rule_id: None, state: args.state, metric: args.metric, name: args.name };
     let page =
-        rule_store::list(&transaction, &filter, PageRequest { limit: args.limit, before: args.before }).await?;
+        rule_store::list(&transaction, &filter, PageRequest { limit: args.limit, before: args.before })
+            .await?;
     if args.json {
         println!("{}", json!({ "rules": page.rows, "next": page.next }));
         return Ok(());
@@ -232,11 +233,12 @@ fn print_rule(rule: &RuleEntry) {
 fn row(rule: &RuleEntry) -> [String; 8] {
     let member = |name: &str| text(rule.definition.get(name));
     let devices = rule.definition.get("devices");
-    let devices = devices.and_then(Value::as_object).into_iter().flatten().map(|(name, value)| match name.as_str() {
-        "pattern" => text(Some(value)),
-        "ids" => format!("{} ids", value.as_array().map_or(0, Vec::len)),
-        _ => text(Some(value)),
-    });
+    let devices =
+        devices.and_then(Value::as_object).into_iter().flatten().map(|(name, value)| match name.as_str() {
+            "pattern" => text(Some(value)),
+            "ids" => format!("{} ids", value.as_array().map_or(0, Vec::len)),
+            _ => text(Some(value)),
+        });
     let tells = match rule.listening {
         0 if rule.state != "archived" => "NOBODY".to_owned(),
         listening => listening.to_string(),

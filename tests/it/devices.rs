@@ -11,7 +11,8 @@ use crate::support::server::{Answer, TestServer, assert_problem, send};
 use secrecy::ExposeSecret;
 
 async fn tag(server: &TestServer, key: &str, device: &str, tags: &Value) -> Answer {
-    send(server.request(Method::PUT, &format!("/api/devices/{device}/tags")).bearer_auth(key).json(tags)).await
+    send(server.request(Method::PUT, &format!("/api/devices/{device}/tags")).bearer_auth(key).json(tags))
+        .await
 }
 
 fn names(page: &Value) -> Vec<&str> {
@@ -56,7 +57,8 @@ async fn tags_are_replaced_by_whoever_may_and_stand_on_the_record() {
     for time in ["first_seen", "last_seen"] {
         assert!(page["devices"][0][time].as_str().unwrap().ends_with('Z'), "{page}");
     }
-    let query = "SELECT actor, reason FROM admin_actions WHERE action = 'device.tagged' AND target = 'hall 2/pump'
+    let query =
+        "SELECT actor, reason FROM admin_actions WHERE action = 'device.tagged' AND target = 'hall 2/pump'
                  ORDER BY action_id";
     let rows = database.owner.query(query, &[]).await.unwrap();
     assert_eq!(rows.len(), 2);
@@ -105,7 +107,11 @@ async fn a_list_of_devices_has_filters_and_pages() {
         ("?tag=site=north&pattern=fan*", &[]),
         ("?tag=floor", &[]),
     ] {
-        assert_eq!(names(&server.get(&format!("/api/devices{query}"), &key).await.json()), expected, "{query}");
+        assert_eq!(
+            names(&server.get(&format!("/api/devices{query}"), &key).await.json()),
+            expected,
+            "{query}"
+        );
     }
     let first = server.get("/api/devices?limit=2", &key).await.json();
     assert_eq!((names(&first), &first["next"]), (vec!["a-pump", "fan_1"], &json!("fan_1")));

@@ -73,12 +73,20 @@ async fn a_command_that_cannot_be_followed_says_why() {
     for (arguments, input, said) in [
         (&["create", "--tenant", "a"][..], unknown, "`treshold` is not known here; there are name"),
         (&["create", "--tenant", "a"], Value::Null, "standard input is not JSON"),
-        (&["create", "--tenant", "a", "--file", "/nowhere.json"], Value::Null, "failed to open /nowhere.json"),
+        (
+            &["create", "--tenant", "a", "--file", "/nowhere.json"],
+            Value::Null,
+            "failed to open /nowhere.json",
+        ),
         (&["create", "--tenant", "z"], cold(), "no tenant `z`"),
         (&["change", "--tenant", "a", "a-hot"], json!({ "severity": "loud" }), "`severity` must be one of"),
         (&["change", "--tenant", "a", "nothing"], json!({}), "no rule `nothing`"),
         (&["show", "--tenant", "a", "nothing"], Value::Null, "no rule `nothing`"),
-        (&["archive", "--tenant", "a", "01890f3a-1111-7000-8000-000000000000"], Value::Null, "no rule `01890f3a"),
+        (
+            &["archive", "--tenant", "a", "01890f3a-1111-7000-8000-000000000000"],
+            Value::Null,
+            "no rule `01890f3a",
+        ),
     ] {
         let refused = run(&database, arguments, &input).await;
         assert_eq!(refused.code, Some(1), "{refused:?}");

@@ -17,7 +17,10 @@ async fn call(server: &TestServer, method: Method, path: &str, key: &str, body: 
 async fn create(server: &TestServer, key: &str, body: &Value) -> Value {
     let answer = call(server, Method::POST, "/api/rules", key, body).await;
     assert_eq!(answer.status, 201, "{answer:?}");
-    assert_eq!(answer.header("location"), format!("/api/rules/{}", answer.json()["rule_id"].as_str().unwrap()));
+    assert_eq!(
+        answer.header("location"),
+        format!("/api/rules/{}", answer.json()["rule_id"].as_str().unwrap())
+    );
     answer.json()
 }
 
@@ -64,7 +67,10 @@ async fn a_rule_is_made_read_changed_and_archived() {
     for (member, value) in whole.as_object().unwrap() {
         assert_eq!(&made[member], value, "{member}");
     }
-    assert_eq!((&made["version"], &made["state"], &made["fault"]), (&json!(1), &json!("active"), &Value::Null));
+    assert_eq!(
+        (&made["version"], &made["state"], &made["fault"]),
+        (&json!(1), &json!("active"), &Value::Null)
+    );
     assert_eq!(made["warnings"], json!([]));
     for time in ["created_at", "updated_at"] {
         assert!(made[time].as_str().unwrap().ends_with('Z'), "{made}");
@@ -120,7 +126,10 @@ async fn each_change_is_a_version_with_who_made_it_and_stands_on_the_record() {
         assert!(by.starts_with("key test (") && by.len() > 40, "{by}");
         assert!(version["changed_at"].as_str().unwrap().ends_with('Z'), "{version}");
     }
-    assert_eq!((&versions[1]["definition"]["name"], &versions[0]["definition"]["name"]), (&json!("cold"), &json!("frost")));
+    assert_eq!(
+        (&versions[1]["definition"]["name"], &versions[0]["definition"]["name"]),
+        (&json!("cold"), &json!("frost"))
+    );
     assert_eq!(versions[1]["definition"]["devices"], json!({ "pattern": "*" }));
     // A version is a rule that could be made again.
     let mut again = versions[1]["definition"].clone();
@@ -148,7 +157,10 @@ async fn two_changes_at_once_both_stand() {
     );
     assert_eq!((both.0.status.as_u16(), both.1.status.as_u16()), (200, 200));
     let rule = server.get(&path, &key).await.json();
-    assert_eq!((&rule["severity"], &rule["metric"], &rule["version"]), (&json!("critical"), &json!("pressure"), &json!(3)));
+    assert_eq!(
+        (&rule["severity"], &rule["metric"], &rule["version"]),
+        (&json!("critical"), &json!("pressure"), &json!(3))
+    );
 }
 
 #[tokio::test]
@@ -199,7 +211,10 @@ async fn what_cannot_be_used_is_refused_with_the_name_of_the_member() {
         let mut rule = cold("broken");
         rule.as_object_mut().unwrap().remove(missing);
         let problem = assert_problem(&call(&server, Method::POST, "/api/rules", &key, &rule).await, 400);
-        assert_eq!((&problem["member"], true), (&json!(missing), problem["detail"].to_string().contains("missing")));
+        assert_eq!(
+            (&problem["member"], true),
+            (&json!(missing), problem["detail"].to_string().contains("missing"))
+        );
     }
     for (method, path) in [(Method::POST, "/api/rules".to_owned()), (Method::PATCH, path(&made))] {
         let taken = json!({ "name": "a-hot" });
@@ -318,5 +333,8 @@ async fn a_list_of_rules_has_filters_and_pages() {
     assert_problem(&server.get("/api/rules?state=opn", &key).await, 400);
     // A change gives a faulted rule another chance.
     let mended = call(&server, Method::PATCH, &path(&first["rules"][2]), &key, &json!({})).await.json();
-    assert_eq!((&mended["state"], &mended["fault"], &mended["version"]), (&json!("active"), &Value::Null, &json!(1)));
+    assert_eq!(
+        (&mended["state"], &mended["fault"], &mended["version"]),
+        (&json!("active"), &Value::Null, &json!(1))
+    );
 }

@@ -49,10 +49,16 @@ fn a_threshold_is_explained_with_what_clears_it() {
     assert!(told["points"][2]["why"].as_str().unwrap().contains("changes nothing"));
     assert_eq!(steps(&told), ["1: opened at 00:00:10", "3: resolved at 00:00:30", "4: opened at 00:00:40"]);
     let summary = &told["summary"];
-    assert_eq!((&summary["alerts"], &summary["open"], &summary["between"]), (&json!(2), &json!(1), &json!(1)));
+    assert_eq!(
+        (&summary["alerts"], &summary["open"], &summary["between"]),
+        (&json!(2), &json!(1), &json!(1))
+    );
     assert_eq!(summary["text"], "2 alerts of 5 points open; 1 open in the end");
     let first = &told["alerts"][0];
-    assert_eq!((&first["class"], &first["ended_at"]), (&json!("spike above"), &json!("2026-11-21T00:00:30Z")));
+    assert_eq!(
+        (&first["class"], &first["ended_at"]),
+        (&json!("spike above"), &json!("2026-11-21T00:00:30Z"))
+    );
     assert!(first["summary"].as_str().unwrap().starts_with("m of the device is 81, above 80"), "{first}");
 }
 
@@ -94,7 +100,8 @@ fn what_comes_again_within_the_cooldown_opens_no_other_alert() {
 
 #[test]
 fn where_nothing_can_be_said_the_reason_is() {
-    let rate = told(json!({ "kind": "rate_of_change", "limit": 10 }), json!({}), &[(0, 1.0), (60, 12.0)], None);
+    let rate =
+        told(json!({ "kind": "rate_of_change", "limit": 10 }), json!({}), &[(0, 1.0), (60, 12.0)], None);
     assert_eq!(judgements(&rate), ["unknown", "breach"]);
     assert!(rate["points"][0]["why"].as_str().unwrap().contains("no point before it"));
     assert_eq!(rate["points"][1]["evidence"]["rate"], 11.0);
