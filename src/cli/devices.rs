@@ -126,9 +126,12 @@ async fn tag(config: &Config, args: &TagArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `floor=2 site=north`
+/// `floor=2 site=north`, or `-`.
 fn as_text(tags: &Value) -> String {
     let tags = tags.as_object().into_iter().flatten();
+    if tags.clone().next().is_none() {
+        return "-".to_owned();
+    }
     let tag = |(name, value): (&String, &Value)| format!("{name}={}", value.as_str().unwrap_or_default());
     tags.map(tag).collect::<Vec<_>>().join(" ")
 }

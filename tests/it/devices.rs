@@ -131,7 +131,7 @@ async fn the_commands_list_devices_and_tag_them() {
     assert_eq!(names(&listed.json()), ["pump-1"]);
     let table = run(&["devices", "list", "--tenant", "a", "--pattern", "pump-*"]).await.out;
     assert!(table.contains("pump-1") && table.contains("floor=2 site=north"), "{table}");
-    assert_eq!(run(&["devices", "tag", "--tenant", "a", "pump-1", "--clear"]).await.out, "pump-1\n");
+    assert_eq!(run(&["devices", "tag", "--tenant", "a", "pump-1", "--clear"]).await.out, "pump-1  -\n");
     for (arguments, code, said) in [
         (&["devices", "tag", "--tenant", "a", "pump-1"][..], 2, "--clear"),
         (&["devices", "tag", "--tenant", "a", "pump-1", "site"], 1, "site=north"),
