@@ -1,6 +1,7 @@
 //! Devices over HTTP and as commands: which there are, and their tags.
 
 use reqwest::Method;
+use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use watchbell::api::scope::Scope;
 
@@ -8,7 +9,6 @@ use crate::support::command::watchbell;
 use crate::support::database::TestDatabase;
 use crate::support::house::{House, key_with};
 use crate::support::server::{Answer, TestServer, assert_problem, send};
-use secrecy::ExposeSecret;
 
 async fn tag(server: &TestServer, key: &str, device: &str, tags: &Value) -> Answer {
     send(server.request(Method::PUT, &format!("/api/devices/{device}/tags")).bearer_auth(key).json(tags))
