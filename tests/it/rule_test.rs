@@ -168,8 +168,8 @@ async fn what_the_trial_says_is_what_detection_does() {
     let begin = jiff::Timestamp::now().as_second() - 3600;
     // It fires, is over, opens again within its cooldown, is over, and fires behind the cooldown; steps of 20 s.
     let values = [
-        1.0, 11.0, 12.0, 12.0, 7.0, 7.0, 7.0, 7.0, 11.0, 11.0, 11.0, 7.0, 7.0, 7.0, 7.0, 7.0, 7.0, 11.0, 11.0,
-        11.0, 9.0, 7.0,
+        1.0, 11.0, 12.0, 12.0, 7.0, 7.0, 7.0, 7.0, 11.0, 11.0, 11.0, 7.0, 7.0, 7.0, 7.0, 7.0, 7.0, 11.0,
+        11.0, 11.0, 9.0, 7.0,
     ];
     let ts = |place: usize| begin + 20 * i64::try_from(place).unwrap();
     let points = |(place, value): (usize, &f64)| json!({ "ts": ts(place), "value": value });
