@@ -99,6 +99,18 @@ impl FromRequestParts<ApiState> for Reader {
     }
 }
 
+/// A caller whose key has the scope `write`.
+#[derive(Debug, Clone)]
+pub struct Writer(pub Caller);
+
+impl FromRequestParts<ApiState> for Writer {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Problem> {
+        authorize(parts, state, Scope::Write).await.map(Self)
+    }
+}
+
 /// Lets a request in whose key has the scope. What an extractor such as [`Reader`] is made of.
 ///
 /// # Errors

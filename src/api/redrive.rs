@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::actor::Actor;
 use super::auth::authorize;
 use super::parameters::PathId;
 use super::problem::Problem;
@@ -50,7 +51,7 @@ pub(super) async fn post(
     })?;
     let reason = Reason::parse(&wish.reason)
         .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.to_string()))?;
-    let actor = format!("key {} ({})", caller.name, caller.key_id);
+    let actor = Actor::from(&caller).name;
     let mut connection = state.pool.get().await?;
     let transaction = tenant_scope::begin_change(&mut connection, caller.tenant_id.0).await?;
     match redrive(&*transaction, NotificationId(id), &actor, &reason).await? {
