@@ -279,7 +279,13 @@ fn start_api(
         let connected = move || client.connection_state() == async_nats::connection::State::Connected;
         Arc::new(connected) as BrokerCheck
     });
-    let router = console::server::router(ApiState { pool, metrics: Arc::clone(metrics), broker, intake });
+    let router = console::server::router(ApiState {
+        pool,
+        metrics: Arc::clone(metrics),
+        broker,
+        intake,
+        public_url: config.api.public_url.clone(),
+    });
     let cancel = stage.cancel.clone();
     stage.spawn(async move {
         if let Err(error) = serve(listener, router, cancel).await {

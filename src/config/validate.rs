@@ -123,6 +123,13 @@ impl Config {
                 "is not a PostgreSQL URL (postgres://user@host/database)".to_owned(),
             ));
         }
+        if !self.api.public_url.is_usable() {
+            return Err((
+                "api.public_url",
+                "must be where people reach this service, such as https://watchbell.example, or empty"
+                    .to_owned(),
+            ));
+        }
         let servers = self.nats.url.expose_secret();
         if !servers.is_empty() && servers.split(',').any(|server| !is_broker_url(server.trim())) {
             return Err(("nats.url", "is not a NATS URL (nats://host:port, tls://host:port)".to_owned()));

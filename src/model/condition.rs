@@ -152,17 +152,20 @@ impl Condition {
     /// # Errors
     /// Says what is wrong with it, and what it may be.
     pub fn from_json(mut json: serde_json::Value) -> Result<Self, String> {
-        let members = json.as_object_mut().ok_or("must be an object such as {\"kind\": \"above_threshold\", ..}")?;
+        let members =
+            json.as_object_mut().ok_or("must be an object such as {\"kind\": \"above_threshold\", ..}")?;
         let mut take = |name: &str| members.remove(name).filter(|value| !value.is_null());
         let for_seconds: u32 = match take("for_seconds") {
             None => 0,
-            Some(value) => serde_json::from_value(value)
-                .ok()
-                .filter(|seconds| *seconds <= LONGEST_SECONDS)
-                .ok_or_else(|| format!("for_seconds must be a whole number from 0 to {LONGEST_SECONDS}"))?,
+            Some(value) => {
+                serde_json::from_value(value).ok().filter(|seconds| *seconds <= LONGEST_SECONDS).ok_or_else(
+                    || format!("for_seconds must be a whole number from 0 to {LONGEST_SECONDS}"),
+                )?
+            }
         };
         let m_of_n = take("m_of_n").map(serde_json::from_value::<MOfN>).transpose();
-        let m_of_n = m_of_n.map_err(|error| format!("m_of_n must be such as {{\"m\": 3, \"n\": 5}}: {error}"))?;
+        let m_of_n =
+            m_of_n.map_err(|error| format!("m_of_n must be such as {{\"m\": 3, \"n\": 5}}: {error}"))?;
         if m_of_n.is_some_and(|MOfN { m, n }| m < 1 || m > n || n > MOfN::MOST) {
             return Err(format!("m_of_n must have 1 <= m <= n <= {}", MOfN::MOST));
         }
@@ -197,7 +200,11 @@ impl Check {
             if value.is_finite() { Ok(()) } else { Err(format!("{name} must be a finite number")) }
         };
         let positive = |name: &str, value: f64| {
-            if value.is_finite() && value > 0.0 { Ok(()) } else { Err(format!("{name} must be greater than 0")) }
+            if value.is_finite() && value > 0.0 {
+                Ok(())
+            } else {
+                Err(format!("{name} must be greater than 0"))
+            }
         };
         let window = |minutes: i32| {
             let fits = (1..=LONGEST_WINDOW).contains(&minutes);

@@ -97,7 +97,11 @@ impl Escalation {
                     Check::RateOfChange { limit, .. } => beyond > *limit,
                     _ => return Err("beyond goes with one threshold, k or limit only".to_owned()),
                 };
-                if fits { Ok(()) } else { Err("beyond must be beyond the condition's own threshold".to_owned()) }
+                if fits {
+                    Ok(())
+                } else {
+                    Err("beyond must be beyond the condition's own threshold".to_owned())
+                }
             }
             _ => Err("an escalation has either after_seconds or beyond".to_owned()),
         }

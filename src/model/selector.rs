@@ -53,7 +53,9 @@ impl Selector {
 /// # Errors
 /// Names the tag that is none.
 pub fn tags_from_json(json: serde_json::Value) -> Result<Tags, String> {
-    let serde_json::Value::Object(members) = json else { return Err("must be an object of texts".to_owned()) };
+    let serde_json::Value::Object(members) = json else {
+        return Err("must be an object of texts".to_owned());
+    };
     let tag = |(name, value)| match value {
         serde_json::Value::String(value) => Ok((name, value)),
         _ => Err(format!("`{name}` must be a text")),

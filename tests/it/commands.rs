@@ -61,6 +61,7 @@ async fn a_bad_setting_in_the_environment_is_one_line_with_its_key_and_variable(
         ("WATCHBELL__DELIVER__EGRESS_ALLOW", "everywhere", "deliver.egress_allow[0]"),
         ("WATCHBELL__DELIVER__RETRY__JITTER", "2", "deliver.retry.jitter"),
         ("WATCHBELL__API__LISTEN", "here", "api.listen"),
+        ("WATCHBELL__API__PUBLIC_URL", "watchbell.example", "api.public_url"),
         ("WATCHBELL__LOG__FORMAT", "xml", "log.format"),
         ("WATCHBELL__LOG__FILTER", "watchbell=loud", "log.filter"),
         ("WATCHBELL__SECRETS__KEY", SECRET, "secrets.key"),

@@ -44,6 +44,7 @@ pub fn state(config: &Config, broker_is_connected: bool) -> ApiState {
         metrics: Metrics::new(),
         broker: Some(Arc::new(move || broker_is_connected)),
         intake: None,
+        public_url: config.api.public_url.clone(),
     }
 }
 
