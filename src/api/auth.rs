@@ -33,6 +33,13 @@ pub struct Caller {
     pub scopes: Scopes,
 }
 
+impl Caller {
+    /// Who did it, for the record: `key on-call dashboard (0192f0c1-..)`.
+    pub fn actor(&self) -> String {
+        format!("key {} ({})", self.name, self.key_id)
+    }
+}
+
 /// Why somebody is not let in.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthError {

@@ -14,5 +14,8 @@ pub mod readings;
 pub mod redrive;
 pub mod scope;
 pub mod server;
+pub mod silence_store;
+pub mod silences;
 pub mod state;
 pub mod tenant_store;
+pub mod wish;
