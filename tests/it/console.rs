@@ -52,7 +52,7 @@ async fn the_overview_shows_alerts_deliveries_and_counts_of_its_tenant_only() {
         "81.5 °C",
         "ours-hot",
         "ours-hub",
-        ">1</strong>critical, 24 h",
+        ">1</strong>critical, not resolved",
         ">1</strong>on the way",
         ">1</strong>delivered, 24 h",
         ">0</strong>dead",
