@@ -1,10 +1,12 @@
 //! HTTP for programs: what was found, who was told, and whether this process is well. It answers one tenant at a time.
 //! Readings that are handed in go to the broker.
 
+pub mod alert_change;
 pub mod alert_store;
 pub mod alerts;
 pub mod auth;
 pub mod body;
+pub mod by_hand;
 pub mod deliveries;
 pub mod health;
 pub mod key;

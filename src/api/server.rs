@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::problem::{self, Problem};
 use super::state::ApiState;
-use super::{alerts, deliveries, health, readings, redrive, silences};
+use super::{alerts, by_hand, deliveries, health, readings, redrive, silences};
 
 /// A request that takes longer is answered with 503.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -39,6 +39,8 @@ pub fn routes(state: ApiState) -> Router {
         .route("/api/readings", post(readings::post))
         .route("/api/alerts", get(alerts::get_list))
         .route("/api/alerts/{id}", get(alerts::get_one))
+        .route("/api/alerts/{id}/acknowledge", post(by_hand::acknowledge))
+        .route("/api/alerts/{id}/resolve", post(by_hand::resolve))
         .route("/api/silences", get(silences::get_list).post(silences::post))
         .route("/api/silences/{id}", get(silences::get_one).delete(silences::delete))
         .route("/api/deliveries", get(deliveries::get_list))
