@@ -28,6 +28,13 @@ pub struct ByOutcome {
     pub outcome: &'static str,
 }
 
+/// Labels a count by what became of an episode.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ByDisposition {
+    /// As in `alert_events.disposition`.
+    pub disposition: &'static str,
+}
+
 /// Labels a duration by a phase of the flush.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ByPhase {
@@ -93,12 +100,16 @@ pub struct Metrics {
     pub flush_seconds: Family<ByPhase, Histogram>,
     /// Readings judged by detection.
     pub readings_judged: Counter,
-    /// Breaches that cooldown kept silent.
-    pub breaches_cooled_down: Counter,
+    /// Breaches that came late and that an alert had told already.
+    pub late_breaches_covered: Counter,
     /// Alerts committed.
     pub alerts_opened: Counter,
-    /// Alerts whose rule names nobody to tell.
-    pub alerts_unrouted: Counter,
+    /// Alerts that resolved by themselves.
+    pub alerts_resolved: Counter,
+    /// Episodes that fired.
+    pub episodes_fired: Counter,
+    /// The same, by what became of them: their sum is that of `episodes_fired`.
+    pub episodes: Family<ByDisposition, Counter>,
     /// 1 while this process is the active detector.
     pub detector_active: Gauge,
     /// Attempts on record, by outcome.
@@ -142,9 +153,11 @@ impl Metrics {
                 Histogram::new(exponential_buckets(0.0002, 2.0, 16))
             }),
             readings_judged: Counter::default(),
-            breaches_cooled_down: Counter::default(),
+            late_breaches_covered: Counter::default(),
             alerts_opened: Counter::default(),
-            alerts_unrouted: Counter::default(),
+            alerts_resolved: Counter::default(),
+            episodes_fired: Counter::default(),
+            episodes: Family::default(),
             detector_active: Gauge::default(),
             delivery_attempts: Family::default(),
             deliveries_rescued: Counter::default(),
@@ -209,12 +222,14 @@ impl Metrics {
         );
         r.register("readings_judged", "Readings judged by detection", metrics.readings_judged.clone());
         r.register(
-            "breaches_cooled_down",
-            "Breaches within a cooldown",
-            metrics.breaches_cooled_down.clone(),
+            "late_breaches_covered",
+            "Breaches that came late and that an alert had told",
+            metrics.late_breaches_covered.clone(),
         );
         r.register("alerts_opened", "Alerts committed", metrics.alerts_opened.clone());
-        r.register("alerts_unrouted", "Alerts that nobody is told of", metrics.alerts_unrouted.clone());
+        r.register("alerts_resolved", "Alerts that resolved by themselves", metrics.alerts_resolved.clone());
+        r.register("episodes_fired", "Episodes that fired", metrics.episodes_fired.clone());
+        r.register("episodes", "Episodes that fired, by what became of them", metrics.episodes.clone());
         r.register("detector_active", "1 in the process that detects", metrics.detector_active.clone());
         r.register("delivery_attempts", "Attempts on record", metrics.delivery_attempts.clone());
         r.register("deliveries_rescued", "Attempts cut short by a crash", metrics.deliveries_rescued.clone());
