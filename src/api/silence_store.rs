@@ -21,6 +21,7 @@ use crate::outbox::redrive::Reason;
 const CREATE: &str = include_str!("../../sql/queries/api/create_silence.sql");
 const LIST: &str = include_str!("../../sql/queries/api/list_silences.sql");
 const END: &str = include_str!("../../sql/queries/api/end_silence.sql");
+const FIND_RULE: &str = include_str!("../../sql/queries/api/find_rule.sql");
 const NOW: &str = "SELECT now()";
 
 /// All that [`SilenceEntry::state`] may be.
@@ -215,6 +216,15 @@ pub async fn create(
     }
     let made = find(transaction, id).await?;
     Ok(made.ok_or_else(|| DatabaseError::Unreadable(format!("silence {id} was made and can't be found")))?)
+}
+
+/// The rule that has this name or id; `None` if this tenant has no such rule.
+///
+/// # Errors
+/// If the database is away.
+pub async fn find_rule(transaction: &Transaction<'_>, rule: &str) -> Result<Option<Uuid>, DatabaseError> {
+    let row = transaction.query_opt(FIND_RULE, &[&rule]).await?;
+    Ok(row.map(|row| row.get("rule_id")))
 }
 
 /// Ends a silence now, and records who wanted it; one that has ended stays as it is. `None`: there is no such silence.

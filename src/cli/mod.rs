@@ -1,6 +1,7 @@
 //! The commands: one file a subcommand.
 
 pub mod actor;
+pub mod alerts;
 pub mod bench;
 pub mod command;
 pub mod deliveries;
@@ -15,6 +16,8 @@ pub mod publish;
 pub mod readings;
 pub mod redrive;
 pub mod serve;
+pub mod silences;
 pub mod simulate;
 pub mod tenants;
 pub mod verify;
+pub mod whose;
