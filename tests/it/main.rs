@@ -2,10 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that can't go on fails")]
 
 mod access;
+mod accounts;
 mod answers;
 mod api;
 mod architecture;
 mod bench;
+mod by_hand;
 mod commands;
 mod console;
 mod crash;
@@ -34,6 +36,7 @@ mod rejects;
 mod resilience;
 mod retention;
 mod secrecy;
+mod silences;
 mod sql;
 mod stream;
 mod support;
