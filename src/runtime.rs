@@ -200,7 +200,7 @@ pub async fn start(config: &Config, roles: Roles) -> anyhow::Result<Running> {
     if roles.has(Role::Detect) {
         let stage = Stage::new("detect", &failed);
         let pool = Pool::new(&config.database, DatabaseRole::Worker, config.database.detect_connections)?;
-        let detector = Detector::new(pool, config.detect.clone(), Arc::clone(&owed), Arc::clone(&metrics));
+        let detector = Detector::new(pool, config, Arc::clone(&owed), Arc::clone(&metrics));
         stage.spawn(detector.run(Arc::clone(&flushed), stage.cancel.clone()));
         stages.push(stage);
     }

@@ -72,6 +72,7 @@ section! {
         commit_interval_ms: u64,
         readings_per_step: usize,
         notify_max_age_seconds: u64,
+        group_above: usize,
     }
 }
 section! {

@@ -20,7 +20,7 @@ use super::memory::Memory;
 use super::owed::{self, OwedFlush};
 use super::scene::Moment;
 use super::settle::{Accounts, Settled, Telling, settle};
-use crate::config;
+use crate::config::{self, PublicUrl};
 use crate::db::error::DatabaseError;
 use crate::db::lease::Lease;
 use crate::db::partitions;
@@ -61,7 +61,7 @@ pub struct Detector {
     settings: config::Detect,
     /// Whose watermark tells what is heard.
     stream: String,
-    public_url: String,
+    public_url: PublicUrl,
     holder: Uuid,
     active: Option<Active>,
     /// The lease under which a step failed.

@@ -15,6 +15,7 @@ use super::memory::Memory;
 use super::tell::{Facts, Told, notifications};
 use super::told_before::load_told;
 use super::write;
+use crate::config::PublicUrl;
 use crate::db::error::DatabaseError;
 use crate::db::lease::Lease;
 use crate::model::alert::{Alert, Disposition, Happening};
@@ -52,8 +53,8 @@ pub struct Accounts {
 /// How to tell.
 #[derive(Debug, Clone, Copy)]
 pub struct Telling<'a> {
-    /// Where the console is; empty: nobody said.
-    pub public_url: &'a str,
+    /// Where people reach us.
+    pub public_url: &'a PublicUrl,
     /// More alerts than this of one rule become one notice for a destination.
     pub group_above: usize,
 }

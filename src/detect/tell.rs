@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::effects::Tell;
 use super::memory::{Series, Setup};
+use crate::config::PublicUrl;
 use crate::model::alert::{Alert, Happening, Life};
 use crate::model::destination::Destination;
 use crate::model::ids::{AlertId, DestinationId, NotificationId, RuleId, SeriesId};
@@ -39,8 +40,8 @@ pub struct Facts<'a> {
     pub series: &'a HashMap<SeriesId, Series>,
     /// Who can be told.
     pub setup: &'a Setup,
-    /// Where the console is; empty: nobody said.
-    pub public_url: &'a str,
+    /// Where people reach us.
+    pub public_url: &'a PublicUrl,
     /// More alerts than this become one notice.
     pub group_above: usize,
 }
@@ -116,7 +117,7 @@ fn notice<'a>(id: NotificationId, tell: &Tell, facts: &'a Facts<'_>) -> Option<N
         device: &series.device,
         metric: &series.metric,
         unit: series.unit.as_deref(),
-        public_url: facts.public_url,
+        link: facts.public_url.alert(tell.alert),
         by: None,
     })
 }

@@ -39,7 +39,7 @@ pub fn payload(notice: &Notice<'_>) -> Value {
         "episode": life.episodes,
         "late": alert.late,
         "points": alert.points,
-        "link": notice.link(),
+        "link": notice.link,
         "by": notice.by,
     })
 }
@@ -73,7 +73,7 @@ fn short(notice: &Notice<'_>) -> Value {
         "breached_at": notice.alert.breached_at.to_timestamp(),
         "ended_at": notice.life.ended_at.map(|at| at.to_timestamp()),
         "summary": summary(notice),
-        "link": notice.link(),
+        "link": notice.link,
     })
 }
 

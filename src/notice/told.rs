@@ -5,7 +5,7 @@ use crate::model::ids::NotificationId;
 use crate::model::selector::Tags;
 
 /// What happened, with the names that people know things by.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Notice<'a> {
     /// The id of the notification: receivers drop repeats by it.
     pub id: NotificationId,
@@ -23,8 +23,8 @@ pub struct Notice<'a> {
     pub metric: &'a str,
     /// In what.
     pub unit: Option<&'a str>,
-    /// Where people reach the console, such as `https://watchbell.example`; empty: nobody said.
-    pub public_url: &'a str,
+    /// Where the alert can be looked at, if anybody said where people reach us.
+    pub link: Option<String>,
     /// Who did it, if a person did.
     pub by: Option<&'a str>,
 }
@@ -38,14 +38,6 @@ pub struct RuleFacts<'a> {
     pub labels: &'a Tags,
     /// Where it is written what to do.
     pub runbook_url: Option<&'a str>,
-}
-
-impl Notice<'_> {
-    /// Where the alert can be looked at, if anybody said where the console is.
-    pub fn link(&self) -> Option<String> {
-        let base = self.public_url.trim_end_matches('/');
-        (!base.is_empty()).then(|| format!("{base}/alerts/{}", self.alert.id))
-    }
 }
 
 /// The same that happened to many alerts of a rule at once.

@@ -51,7 +51,7 @@ fn notice<'a>(alert: &'a Alert, life: &'a Life, labels: &'a Tags, event: Happeni
         device: "pump-1",
         metric: "temperature",
         unit: Some("°C"),
-        public_url: "https://watchbell.example/",
+        link: Some(format!("https://watchbell.example/alerts/{}", alert.id)),
         by: None,
     }
 }

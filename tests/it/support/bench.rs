@@ -48,9 +48,9 @@ impl DetectorBench {
     }
 
     fn detector(app: &TestApp, pool: &Pool) -> Detector {
-        let mut settings = app.config().detect;
-        settings.commit_interval_ms = 0;
-        Detector::new(pool.clone(), settings, Arc::new(Notify::new()), Metrics::new())
+        let mut config = app.config();
+        config.detect.commit_interval_ms = 0;
+        Detector::new(pool.clone(), &config, Arc::new(Notify::new()), Metrics::new())
     }
 
     pub fn at(&self, minute: f64) -> UnixMicros {
