@@ -118,7 +118,7 @@ async fn tell_end(
             device: row.get("device"),
             metric: row.get("metric"),
             unit: row.get("unit"),
-            public_url,
+            link: public_url.alert(id),
             by: Some(actor),
         };
         ids.push(notification.0);

@@ -2,7 +2,6 @@
 
 use std::fmt::Display;
 use std::net::SocketAddr;
-use std::ops::Deref;
 
 use ipnet::IpNet;
 use secrecy::SecretString;
@@ -128,14 +127,6 @@ pub enum OnFlushFailure {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct PublicUrl(String);
-
-impl Deref for PublicUrl {
-    type Target = str;
-
-    fn deref(&self) -> &str {
-        &self.0
-    }
-}
 
 impl PublicUrl {
     /// The page of an alert; `None` if nobody said where people reach us.
