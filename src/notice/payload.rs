@@ -81,3 +81,4 @@ fn short(notice: &Notice<'_>) -> Value {
 pub fn event_type(event: Happening) -> String {
     format!("alert.{}", event.as_str())
 }
+

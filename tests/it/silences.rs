@@ -190,7 +190,8 @@ async fn two_people_who_end_a_silence_at_once_end_it_once() {
         assert_eq!((one.status.as_u16(), two.status.as_u16()), (200, 200));
         assert_eq!(one.json(), two.json(), "both hear the same");
     }
-    let ended = actions(&database.owner).await.iter().filter(|(action, ..)| action == "silence.ended").count();
+    let ended =
+        actions(&database.owner).await.iter().filter(|(action, ..)| action == "silence.ended").count();
     assert_eq!(ended, 10);
 }
 
@@ -200,7 +201,9 @@ async fn the_commands_silence_list_and_end() {
     let url = secrecy::ExposeSecret::expose_secret(&database.config.database.url).to_owned();
     let run = async |arguments: &[&str]| watchbell(arguments, [("DATABASE_URL", &url)]).await;
     let create = ["silences", "create", "--tenant", "a", "--reason", "service"];
-    let made = run(&[&create[..], &["--rule", "a-hot", "--tag", "site:north", "--for", "2h", "--json"]].concat()).await;
+    let made =
+        run(&[&create[..], &["--rule", "a-hot", "--tag", "site:north", "--for", "2h", "--json"]].concat())
+            .await;
     assert_eq!(made.code, Some(0), "{made:?}");
     let made = made.json();
     assert_eq!((&made["rule"], &made["devices"]["tags"]), (&json!("a-hot"), &json!({ "site": "north" })));
