@@ -43,6 +43,7 @@ use crate::ingest::repeaters::Repeaters;
 use crate::ingest::resolve::Resolver;
 use crate::ingest::retention::Retention;
 use crate::ingest::stream;
+use crate::ingest::watermark::Watermark;
 use crate::telemetry::metrics::Metrics;
 
 /// A stage has this long to end what is under way.
@@ -374,6 +375,12 @@ fn start_ingest(
         metrics: Arc::clone(metrics),
         ack_wait: Duration::from_secs(ingest.ack_wait_seconds),
     };
+    if let Some(stream) = stream.clone() {
+        let name = ingest.stream.clone();
+        // Its own connection: it says how far ingestion is, also when ingestion uses all of its own.
+        let pool = Pool::new(&config.database, DatabaseRole::Worker, 1)?;
+        storing.spawn(Watermark { pool, stream, name }.run(storing.cancel.clone()));
+    }
     let housekeeping = Housekeeping { pool, stream, seen, ingest, metrics: Arc::clone(metrics) };
     pulling.spawn(consumer.run(pulling.cancel.clone()));
     let cancel = storing.cancel.clone();

@@ -18,6 +18,8 @@ pub mod scene;
 pub mod settle;
 pub mod tell;
 pub mod told_before;
+#[cfg(test)]
+mod trial;
 pub mod watch;
 pub mod window;
 pub mod write;

@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::super::window::Bucket;
 use super::*;
 
@@ -123,7 +125,7 @@ fn a_change_is_measured_against_the_time_it_took() {
     assert_eq!(sign(&rate(120.0, 20.0, 26.1)), '-');
     assert_eq!(sign(&rate(3600.0, 20.0, 90.0)), 'c');
     // Two in the same instant: as if they were a second apart.
-    assert_eq!(sign(&rate(0.000_001, 20.0, 20.05)), 'c');
+    assert_eq!(sign(&rate(0.000_001, 20.0, 20.04)), 'c');
     assert_eq!(sign(&rate(0.000_001, 20.0, 20.2)), 'b');
     let check = Check::RateOfChange { limit: 6.0, per_seconds: 60, clear: None };
     assert_eq!(alone(&check, 1e9), Judgement::Unknown, "the first reading of a new device");
@@ -172,4 +174,101 @@ fn silence_begins_when_the_interval_is_over_and_ends_with_a_reading() {
     assert_eq!((heard(11), heard(10)), ('-', 'c'));
     let other = Check::AboveThreshold { threshold: 1.0, clear: None };
     assert_eq!(silence(&other, second(0), second(1_000_000)), None);
+}
+
+/// Readings in their order, some of them in the same minute: `(second, value)`.
+fn series() -> impl Strategy<Value = Vec<(i64, f64)>> {
+    let step = (1_i64..200, prop::sample::select(vec![0.0, 0.2, 1.0, 5.0, 20.0]));
+    prop::collection::vec(step, 1..80).prop_map(|steps| {
+        let mut at = 0;
+        steps
+            .into_iter()
+            .map(|(seconds, value)| {
+                at += seconds;
+                (at, value)
+            })
+            .collect()
+    })
+}
+
+/// Judges each reading, with what the detector would know of those before it.
+fn judge_each(check: &Check, readings: &[(i64, f64)]) -> Vec<Judgement> {
+    let condition = crate::model::condition::Condition::from(check.clone());
+    let mut window = Window::new(condition.window_minutes().unwrap_or(1), []);
+    let mut previous = None;
+    let judge_one = |(seconds, value): &(i64, f64)| {
+        let (ts, value) = (UnixMicros(seconds * 1_000_000), *value);
+        let judgement = judge(check, &mut Look { ts, value, previous, window: Some(&mut window) });
+        window.add(ts, value);
+        previous = Some((ts, value));
+        judgement
+    };
+    readings.iter().map(judge_one).collect()
+}
+
+proptest! {
+    /// From the readings alone, without windows: the averages of the minutes before, in the plainest way.
+    #[test]
+    fn a_deviation_is_what_the_readings_say(readings in series(), window_minutes in 1_i32..8) {
+        let deviation = Deviation { window_minutes, k: 1.5, clear_k: None, min_buckets: 2, min_sigma: Some(0.1) };
+        let judged = judge_each(&Check::DeviationFromMean(deviation), &readings);
+        for (place, (seconds, value)) in readings.iter().enumerate() {
+            let minute = seconds / 60;
+            let averages: Vec<f64> = (minute - i64::from(window_minutes)..minute)
+                .filter_map(|m| {
+                    let inside: Vec<f64> =
+                        readings[..place].iter().filter(|(s, _)| s / 60 == m).map(|(_, v)| *v).collect();
+                    (!inside.is_empty()).then(|| inside.iter().sum::<f64>() / inside.len() as f64)
+                })
+                .collect();
+            let n = averages.len() as f64;
+            let expected = if averages.len() < 2 {
+                '?'
+            } else {
+                let mean = averages.iter().sum::<f64>() / n;
+                let variance = averages.iter().map(|a| (a - mean).powi(2)).sum::<f64>() / (n - 1.0);
+                let z = (value - mean).abs() / variance.sqrt().max(0.1);
+                // Too near to the edge to say, with numbers of this length.
+                if (z - 1.5).abs() < 1e-9 { continue }
+                if z > 1.5 { 'b' } else { 'c' }
+            };
+            prop_assert_eq!(sign(&judged[place]), expected, "at {}", seconds);
+        }
+    }
+
+    /// The same for what does not change: every reading of the time, and the last minute before it.
+    #[test]
+    fn stuck_is_what_the_readings_say(readings in series(), window_minutes in 1_i32..8) {
+        let judged = judge_each(&Check::Stuck { window_minutes, tolerance: 0.5, clear: None }, &readings);
+        for (place, (seconds, value)) in readings.iter().enumerate() {
+            let from = seconds / 60 - i64::from(window_minutes);
+            let begin = readings[..place].iter().map(|(s, _)| s / 60).rfind(|m| *m <= from);
+            let expected = match begin {
+                None => '?',
+                Some(begin) => {
+                    let inside = || {
+                        readings[..place].iter().filter(|(s, _)| s / 60 >= begin).map(|(_, v)| *v).chain([*value])
+                    };
+                    let distance = inside().fold(f64::MIN, f64::max) - inside().fold(f64::MAX, f64::min);
+                    if distance <= 0.5 { 'b' } else { 'c' }
+                }
+            };
+            prop_assert_eq!(sign(&judged[place]), expected, "at {}", seconds);
+        }
+    }
+
+    /// Whatever the settings: a value is a breach or clear or between, and the further out the worse.
+    #[test]
+    fn further_out_is_never_better(threshold in -50.0_f64..50.0, gap in 0.0_f64..10.0, a in -100.0_f64..100.0, b in -100.0_f64..100.0) {
+        let rank = |check: &Check, value| match alone(check, value) {
+            Judgement::Breach(_) => 2,
+            Judgement::Between => 1,
+            _ => 0,
+        };
+        let above = Check::AboveThreshold { threshold, clear: Some(threshold - gap) };
+        let below = Check::BelowThreshold { threshold, clear: Some(threshold + gap) };
+        let (low, high) = if a < b { (a, b) } else { (b, a) };
+        prop_assert!(rank(&above, low) <= rank(&above, high));
+        prop_assert!(rank(&below, low) >= rank(&below, high));
+    }
 }
