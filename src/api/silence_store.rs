@@ -48,9 +48,8 @@ pub struct Devices {
 pub struct SilenceWish {
     /// Alerts of this rule; without it, of any.
     pub rule_id: Option<Uuid>,
-    /// Alerts of these devices.
-    #[serde(default)]
-    pub devices: Devices,
+    /// Alerts of these devices; without it, of any.
+    pub devices: Option<Devices>,
     /// From then on; without it, from now on.
     pub starts_at: Option<Timestamp>,
     /// Until then; either this or `duration_seconds`.
@@ -97,7 +96,7 @@ impl NewSilence {
             return refused("reason", "a text that says why, in 1 to 1000 bytes");
         };
         let fits = |text: &str| (1..=TEXT_MAX).contains(&text.len()) && !text.contains('\0');
-        let Devices { pattern, tags } = wish.devices;
+        let Devices { pattern, tags } = wish.devices.unwrap_or_default();
         if !pattern.as_deref().is_none_or(fits) {
             return refused("devices.pattern", format!("a text of 1 to {TEXT_MAX} bytes"));
         }

@@ -155,7 +155,7 @@ async fn create(config: &Config, args: CreateArgs) -> anyhow::Result<()> {
     };
     let wish = SilenceWish {
         rule_id,
-        devices: Devices { pattern: args.device, tags: args.tag.into_iter().collect() },
+        devices: Some(Devices { pattern: args.device, tags: args.tag.into_iter().collect() }),
         starts_at: args.from,
         ends_at: args.until,
         duration_seconds: args.duration,

@@ -142,7 +142,7 @@ async fn only_a_writer_of_the_tenant_says_something_and_a_foreign_alert_is_not_t
             json!([]),
             json!({ "note": 1 }),
             json!({ "note": " " }),
-            json!({ "note": "x" }),
+            json!({ "reason": "x" }),
             json!({ "note": "x".repeat(1001) }),
         ] {
             assert_problem(&scene.server.post(&path, &scene.writer, &bad).await, 400);
