@@ -3,6 +3,7 @@
 
 mod access;
 mod accounts;
+mod alerts;
 mod answers;
 mod api;
 mod architecture;
