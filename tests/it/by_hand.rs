@@ -6,7 +6,9 @@ use tokio_postgres::Client;
 use uuid::Uuid;
 use watchbell::api::scope::Scope;
 use watchbell::config::Config;
+use watchbell::runtime::Roles;
 
+use super::support::app::{TestApp, temperature};
 use super::support::command::watchbell;
 use super::support::database::TestDatabase;
 use super::support::house::{House, key_with};
@@ -313,4 +315,35 @@ async fn the_commands_list_show_acknowledge_and_resolve() {
         let refused = run(refused).await;
         assert!(refused.code == Some(1) && refused.line().contains("there is no"), "{refused:?}");
     }
+}
+
+#[tokio::test]
+async fn the_receiver_hears_that_it_is_over_while_the_service_runs() {
+    let mut app = TestApp::new(&[]).await;
+    app.start(Roles::all()).await;
+    app.publish(temperature(91.0, 1)).await;
+    app.wait_for_count("SELECT count(*) FROM deliveries WHERE status = 'delivered'", 1).await;
+    let alerts = app.get("/api/alerts").await;
+    let alert = alerts["alerts"][0].clone();
+    assert_eq!((&alert["state"], &alert["told"]), (&json!("open"), &json!("open")), "{alert}");
+    let id = alert["alert_id"].as_str().unwrap();
+    let address = app.running.as_ref().unwrap().api_address.unwrap();
+    let post = reqwest::Client::new()
+        .post(format!("http://{address}/api/alerts/{id}/resolve"))
+        .header("X-API-Key", &app.api_key);
+    assert_eq!(post.send().await.unwrap().status(), 200);
+    app.wait_for_count("SELECT count(*) FROM deliveries WHERE status = 'delivered'", 2).await;
+    let heard: Vec<Value> =
+        app.hub.received().iter().map(|post| serde_json::from_slice(&post.body).unwrap()).collect();
+    assert_eq!(heard[0]["event_type"], "alert.opened");
+    assert_eq!(heard[1]["event_type"], "alert.resolved");
+    assert_eq!(heard[1]["payload"]["alert_id"], id);
+    assert_eq!(heard[1]["payload"]["value"], heard[0]["payload"]["value"]);
+    // What detection does next starts from there: a clear reading is no second end.
+    app.publish(temperature(20.0, 0)).await;
+    app.wait_for_count("SELECT sum(count)::bigint FROM readings_1m", 2).await;
+    assert_eq!(app.count("SELECT count(*) FROM notifications").await, 2);
+    assert_eq!(app.count("SELECT count(*) FROM alert_events WHERE kind = 'resolved'").await, 1);
+    app.assert_verified().await;
+    app.stop().await;
 }

@@ -4,7 +4,9 @@ use serde_json::{Value, json};
 use tokio_postgres::Client;
 use uuid::Uuid;
 use watchbell::api::scope::Scope;
+use watchbell::runtime::Roles;
 
+use super::support::app::{TestApp, reading};
 use super::support::command::watchbell;
 use super::support::database::TestDatabase;
 use super::support::house::{House, key_with};
@@ -234,4 +236,40 @@ async fn the_commands_silence_list_and_end() {
     assert_eq!((last.0.as_str(), last.3.as_deref()), ("silence.ended", Some("done early")));
     let listed = run(&["silences", "list", "--tenant", "a", "--state", "active", "--json"]).await.json();
     assert_eq!(listed["silences"], json!([]));
+}
+
+#[tokio::test]
+async fn what_is_silenced_is_kept_and_marked_and_nobody_is_told_until_the_silence_ends() {
+    let mut app = TestApp::new(&[]).await;
+    app.start(Roles::all()).await;
+    let address = app.running.as_ref().unwrap().api_address.unwrap();
+    let wish = json!({ "devices": { "pattern": "pump-*" }, "duration_seconds": 3600, "reason": "service" });
+    let url = format!("http://{address}/api/silences");
+    let client = reqwest::Client::new();
+    let made = client.post(&url).header("X-API-Key", &app.api_key).json(&wish).send().await.unwrap();
+    assert_eq!(made.status(), 201);
+    let silence: Value = made.json().await.unwrap();
+    app.publish(Value::from(vec![
+        reading("pump-1", "temperature", 91.0, 0),
+        reading("fan-1", "temperature", 91.0, 0),
+    ]))
+    .await;
+    app.wait_for_count("SELECT count(*) FROM alerts", 2).await;
+    app.wait_for_count("SELECT count(*) FROM deliveries WHERE status = 'delivered'", 1).await;
+    let silenced = app.get("/api/alerts?silenced=true").await;
+    let alert = &silenced["alerts"][0];
+    assert_eq!((&alert["device"], &alert["silence_id"]), (&json!("pump-1"), &silence["silence_id"]));
+    assert_eq!(alert["told"], "nothing");
+    let told = app.get("/api/alerts?silenced=false").await;
+    assert_eq!(told["alerts"][0]["device"], "fan-1");
+    assert_eq!(app.count("SELECT count(*) FROM notifications").await, 1);
+    app.assert_verified().await;
+
+    let id = silence["silence_id"].as_str().unwrap();
+    let ended = client.delete(format!("{url}/{id}")).header("X-API-Key", &app.api_key).send().await.unwrap();
+    assert_eq!(ended.status(), 200);
+    let still = "SELECT count(*) FROM deliveries WHERE status = 'delivered' AND event = 'still_burning'";
+    app.wait_for_count(still, 1).await;
+    app.assert_verified().await;
+    app.stop().await;
 }
