@@ -235,7 +235,8 @@ CREATE TABLE watermarks (
 GRANT SELECT, INSERT, UPDATE ON watermarks TO watchbell_worker;
 
 -- A person's change of an alert of the tenant of the transaction. Detection waits for it, or it for detection: whoever comes
--- second sees what the first did. Returns 'changed', or the state that is in the way; NULL: no such alert.
+-- second sees what the first did. Returns 'changed'; 'to be told', if it is changed and those who were told that it is open must
+-- hear that it is over; or the state that is in the way; NULL: no such alert.
 CREATE FUNCTION change_alert(wanted uuid, new_state text, who text, why text) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
 AS $$
@@ -259,11 +260,12 @@ BEGIN
     acknowledged_by = CASE new_state WHEN 'acknowledged' THEN who ELSE acknowledged_by END,
     resolved_at = CASE new_state WHEN 'resolved' THEN now() ELSE resolved_at END,
     resolved_by = CASE new_state WHEN 'resolved' THEN who ELSE resolved_by END,
-    told = CASE WHEN new_state = 'resolved' AND told = 'open' THEN 'resolved' ELSE told END
+    told = CASE WHEN new_state = 'resolved' AND told = 'open' THEN 'resolved' ELSE told END,
+    told_at = CASE WHEN new_state = 'resolved' AND told = 'open' THEN now() ELSE told_at END
   WHERE alert_id = wanted;
   INSERT INTO alert_events (alert_id, tenant_id, kind, actor, note, episode)
   VALUES (wanted, found_alert.tenant_id, new_state, who, why, found_alert.episodes);
-  RETURN 'changed';
+  RETURN CASE WHEN new_state = 'resolved' AND found_alert.told = 'open' THEN 'to be told' ELSE 'changed' END;
 END
 $$;
 REVOKE ALL ON FUNCTION change_alert(uuid, text, text, text) FROM PUBLIC;

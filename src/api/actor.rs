@@ -25,7 +25,7 @@ pub struct Actor {
 
 impl From<&Caller> for Actor {
     fn from(caller: &Caller) -> Self {
-        Self { tenant: caller.tenant_id, name: format!("key {} ({})", caller.name, caller.key_id) }
+        Self { tenant: caller.tenant_id, name: caller.actor() }
     }
 }
 

@@ -4,7 +4,8 @@
 
 use axum::extract::{FromRequest, Request};
 use axum::http::StatusCode;
-use serde_json::Value;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 
 use super::body::too_large;
 use super::problem::Problem;
@@ -15,6 +16,20 @@ const LARGEST_BODY: usize = 1024 * 1024;
 /// A body that is JSON, whatever it says of itself; an empty one is `null`.
 #[derive(Debug)]
 pub struct JsonBody(pub Value);
+
+impl JsonBody {
+    /// What it asks for; an empty one is an empty object.
+    ///
+    /// # Errors
+    /// 400 if it asks for something else; `example` shows what it may be.
+    pub fn read<T: DeserializeOwned>(self, example: &str) -> Result<T, Problem> {
+        let object = if self.0.is_null() { json!({}) } else { self.0 };
+        serde_json::from_value(object).map_err(|error| {
+            let detail = format!("the body must be a JSON object such as {example}: {error}");
+            Problem::new(StatusCode::BAD_REQUEST, detail)
+        })
+    }
+}
 
 impl<S: Send + Sync> FromRequest<S> for JsonBody {
     type Rejection = Problem;

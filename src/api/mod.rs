@@ -2,9 +2,12 @@
 //! Readings that are handed in go to the broker.
 
 pub mod actor;
+pub mod alert_change;
+pub mod alert_store;
 pub mod alerts;
 pub mod auth;
 pub mod body;
+pub mod by_hand;
 pub mod deliveries;
 pub mod device_store;
 pub mod devices;
@@ -24,6 +27,8 @@ pub mod rule_test;
 pub mod rules;
 pub mod scope;
 pub mod server;
+pub mod silence_store;
+pub mod silences;
 pub mod state;
 pub mod tenant_store;
 pub mod trial;

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::problem::{self, Problem};
 use super::state::ApiState;
-use super::{alerts, deliveries, devices, health, readings, redrive, rule_test, rules};
+use super::{alerts, by_hand, deliveries, devices, health, readings, redrive, rule_test, rules, silences};
 
 /// A request that takes longer is answered with 503.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -39,6 +39,10 @@ pub fn routes(state: ApiState) -> Router {
         .route("/api/readings", post(readings::post))
         .route("/api/alerts", get(alerts::get_list))
         .route("/api/alerts/{id}", get(alerts::get_one))
+        .route("/api/alerts/{id}/acknowledge", post(by_hand::acknowledge))
+        .route("/api/alerts/{id}/resolve", post(by_hand::resolve))
+        .route("/api/silences", get(silences::get_list).post(silences::post))
+        .route("/api/silences/{id}", get(silences::get_one).delete(silences::delete))
         .route("/api/deliveries", get(deliveries::get_list))
         .route("/api/deliveries/{id}", get(deliveries::get_one))
         .route("/api/rules", get(rules::get_list).post(rules::post))

@@ -15,8 +15,8 @@ use crate::api::key_store::{self, NewKey};
 use crate::api::scope::{Scope, Scopes};
 use crate::deliver::secrets::SecretKey;
 use crate::dev::token::random_hex;
-use crate::model::ids::DestinationId;
 use crate::model::condition::Check;
+use crate::model::ids::DestinationId;
 use crate::model::tenant::TenantName;
 
 const UPSERT_DESTINATION: &str = include_str!("../../sql/queries/demo/upsert_destination.sql");

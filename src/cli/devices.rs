@@ -3,7 +3,7 @@
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
-use super::{actor, table, tenants};
+use super::{actor, table, whose};
 use crate::api::actor::Actor;
 use crate::api::device_store::{self, DeviceFilter, TagFilter};
 use crate::api::member;
@@ -75,7 +75,7 @@ pub async fn run(config: &Config, command: DevicesCommand) -> anyhow::Result<()>
 }
 
 async fn list(config: &Config, args: ListArgs) -> anyhow::Result<()> {
-    let (mut connection, tenant) = tenants::enter(config, &args.tenant).await?;
+    let (mut connection, tenant) = whose::named(config, &args.tenant).await?;
     let transaction = tenant_scope::begin(&mut connection, tenant.0).await?;
     let filter = DeviceFilter {
         pattern: args.pattern,
@@ -109,7 +109,7 @@ async fn tag(config: &Config, args: &TagArgs) -> anyhow::Result<()> {
         }
     }
     let tags = member::tags(Value::Object(tags)).map_err(|bad| bad.inside("tags"))?;
-    let (mut connection, tenant) = tenants::enter(config, &args.tenant).await?;
+    let (mut connection, tenant) = whose::named(config, &args.tenant).await?;
     let actor = Actor { tenant, name: actor::name() };
     let Some(tags) = device_store::set_tags(&mut connection, &actor, &args.device, &tags).await? else {
         bail!(

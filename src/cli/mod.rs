@@ -1,6 +1,7 @@
 //! The commands: one file a subcommand.
 
 pub mod actor;
+pub mod alerts;
 pub mod bench;
 pub mod command;
 pub mod deliveries;
@@ -19,7 +20,9 @@ pub mod redrive;
 pub mod rule_test;
 pub mod rules;
 pub mod serve;
+pub mod silences;
 pub mod simulate;
 pub mod table;
 pub mod tenants;
 pub mod verify;
+pub mod whose;

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use super::json_input::JsonInput;
-use super::{rules, table, tenants};
+use super::{rules, table, whose};
 use crate::api::explain::{JudgedPoint, Step};
 use crate::api::rule_test::{Tested, test_draft, test_stored};
 use crate::config::Config;
@@ -34,7 +34,7 @@ pub async fn run(config: &Config, args: &TestArgs) -> anyhow::Result<()> {
     let tested = match &args.rule {
         None => test_draft(body)?,
         Some(rule) => {
-            let (mut connection, tenant) = tenants::enter(config, &args.tenant).await?;
+            let (mut connection, tenant) = whose::named(config, &args.tenant).await?;
             let transaction = tenant_scope::begin(&mut connection, tenant.0).await?;
             test_stored(rules::named(&transaction, rule, &args.tenant).await?, body)?
         }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::json_input::JsonInput;
-use super::{actor, rule_test, table, tenants};
+use super::{actor, rule_test, table, whose};
 use crate::api::actor::Actor;
 use crate::api::parameters::PageRequest;
 use crate::api::rule_draft::RuleDraft;
@@ -115,7 +115,7 @@ pub async fn run(config: &Config, command: RulesCommand) -> anyhow::Result<()> {
 }
 
 async fn list(config: &Config, args: ListArgs) -> anyhow::Result<()> {
-    let (mut connection, tenant) = tenants::enter(config, &args.tenant).await?;
+    let (mut connection, tenant) = whose::named(config, &args.tenant).await?;
     let transaction = tenant_scope::begin(&mut connection, tenant.0).await?;
     let filter = RuleFilter { rule_id: None, state: args.state, metric: args.metric, name: args.name };
     let page =
@@ -134,7 +134,7 @@ async fn list(config: &Config, args: ListArgs) -> anyhow::Result<()> {
 }
 
 async fn show(config: &Config, args: &ShowArgs) -> anyhow::Result<()> {
-    let (mut connection, tenant) = tenants::enter(config, &args.tenant).await?;
+    let (mut connection, tenant) = whose::named(config, &args.tenant).await?;
     let transaction = tenant_scope::begin(&mut connection, tenant.0).await?;
     let rule = named(&transaction, &args.rule, &args.tenant).await?;
     let versions = rule_store::versions(&transaction, rule.rule_id).await?;
@@ -157,7 +157,7 @@ async fn show(config: &Config, args: &ShowArgs) -> anyhow::Result<()> {
 
 async fn create(config: &Config, args: &CreateArgs) -> anyhow::Result<()> {
     let draft = RuleDraft::parse(args.input.read()?)?;
-    let (mut connection, tenant) = tenants::enter(config, &args.tenant).await?;
+    let (mut connection, tenant) = whose::named(config, &args.tenant).await?;
     let actor = Actor { tenant, name: actor::name() };
     print(&rule_store::create(&mut connection, &actor, &draft).await?, args.json)
 }
@@ -175,7 +175,7 @@ async fn archive(config: &Config, args: &ShowArgs) -> anyhow::Result<()> {
 
 /// A connection, the rule that somebody means, and who that is.
 async fn find(config: &Config, tenant: &TenantName, rule: &str) -> anyhow::Result<(Object, Uuid, Actor)> {
-    let (mut connection, tenant_id) = tenants::enter(config, tenant).await?;
+    let (mut connection, tenant_id) = whose::named(config, tenant).await?;
     let transaction = tenant_scope::begin(&mut connection, tenant_id.0).await?;
     let rule = named(&transaction, rule, tenant).await?.rule_id;
     transaction.commit().await?;

@@ -2,16 +2,11 @@
 
 use std::io::Write;
 
-use anyhow::{Context, bail};
-use deadpool_postgres::Object;
+use anyhow::bail;
 
-use super::actor;
-use crate::api::key_store::find_tenant;
+use super::{actor, whose};
 use crate::api::tenant_store::{self, ListedTenant, NewQuotas};
 use crate::config::Config;
-use crate::db::pool::{Pool, Role};
-use crate::db::{migrations, pool};
-use crate::model::ids::TenantId;
 use crate::model::tenant::TenantName;
 
 /// What to do with tenants.
@@ -57,7 +52,7 @@ pub struct SetArgs {
 /// # Errors
 /// Of the command.
 pub async fn run(config: &Config, command: TenantsCommand) -> anyhow::Result<()> {
-    let client = connect(config).await?;
+    let client = whose::connect(config).await?;
     let output = &mut std::io::stdout();
     match command {
         TenantsCommand::List(args) => print(&tenant_store::list_tenants(&client).await?, args.json, output),
@@ -74,27 +69,6 @@ pub async fn run(config: &Config, command: TenantsCommand) -> anyhow::Result<()>
             }
         }
     }
-}
-
-/// A connection of the API role, and the tenant that somebody named.
-///
-/// # Errors
-/// If there is no such tenant, or the database is away or lacks migrations.
-pub async fn enter(config: &Config, name: &TenantName) -> anyhow::Result<(Object, TenantId)> {
-    let owner = connect(config).await?;
-    let tenant = find_tenant(&owner, name).await?;
-    let tenant = tenant.with_context(|| format!("there is no tenant `{name}`"))?;
-    Ok((Pool::new(&config.database, Role::Api, 1)?.get().await?, tenant))
-}
-
-async fn connect(config: &Config) -> anyhow::Result<tokio_postgres::Client> {
-    config.require_database()?;
-    let client = pool::connect_owner(&config.database).await.context("failed to connect to the database")?;
-    let pending = migrations::pending(&client).await?;
-    if !pending.is_empty() {
-        bail!("the database lacks {}: run `watchbell migrate`", pending.join(", "));
-    }
-    Ok(client)
 }
 
 fn print(tenants: &[ListedTenant], json: bool, output: &mut impl Write) -> anyhow::Result<()> {

@@ -224,7 +224,8 @@ impl Detector {
         // Only when it was all there is: what is not judged yet may say that nobody is silent.
         let heard_until = upkeep.filter(|_| taken < limit).map(|(_, heard_until)| heard_until);
         if let Err(Fault(rule)) = active.judge(&flushes, heard_until, moment) {
-            let fault = format!("{} while it judged a reading; change it, and it is tried again", load::PANICKED);
+            let fault =
+                format!("{} while it judged a reading; change it, and it is tried again", load::PANICKED);
             load::mark_faulted(&**client, rule, &fault).await?;
             self.retire_memory();
             return Ok(Step::Worked(0));
@@ -268,8 +269,7 @@ impl Detector {
     async fn settle(&mut self, client: &mut Object) -> Result<(), DatabaseError> {
         let Some(active) = &mut self.active else { return Ok(()) };
         let mut judged = std::mem::take(&mut active.judged);
-        let telling =
-            Telling { public_url: &self.public_url, group_above: self.settings.group_above };
+        let telling = Telling { public_url: &self.public_url, group_above: self.settings.group_above };
         let settled = match settle(client, &active.lease, &active.memory, &mut judged, telling).await {
             // Ids are of this process's clock, and it may have jumped to a day that nobody made a partition for. And a batch
             // that comes out of quarantine may be older than what is kept.
@@ -301,7 +301,10 @@ impl Detector {
             self.metrics.episodes.get_or_create(&label).inc_by(*episodes);
             self.metrics.episodes_fired.inc_by(*episodes);
             if *disposition == Disposition::Unrouted {
-                tracing::warn!(alerts = episodes, "alerts opened whose rule names no destination: nobody is told");
+                tracing::warn!(
+                    alerts = episodes,
+                    "alerts opened whose rule names no destination: nobody is told"
+                );
             }
         }
         if accounts.notifications > 0 {
@@ -376,8 +379,7 @@ impl Detector {
 
 /// Makes the partitions that the notifications and the rollups need. How many were missing.
 async fn make_partitions(client: &Object, judged: &Judged) -> Result<u64, DatabaseError> {
-    let sent: BTreeSet<Date> =
-        judged.effects.tells.iter().map(|_| utc_day(Timestamp::now())).collect();
+    let sent: BTreeSet<Date> = judged.effects.tells.iter().map(|_| utc_day(Timestamp::now())).collect();
     // A day to come is none that was dropped: a batch that says so is damaged.
     let today = utc_day(Timestamp::now());
     let measured: BTreeSet<Date> = judged
@@ -387,8 +389,10 @@ async fn make_partitions(client: &Object, judged: &Judged) -> Result<u64, Databa
         .filter(|day| *day <= today)
         .collect();
     let mut missing = 0;
-    for (parents, days) in [(&["delivery_attempts", "notification_alerts", "notifications"][..], sent), (&["readings_1m"], measured)]
-    {
+    for (parents, days) in [
+        (&["delivery_attempts", "notification_alerts", "notifications"][..], sent),
+        (&["readings_1m"], measured),
+    ] {
         let days = Vec::from_iter(days);
         missing += partitions::ensure(&***client, parents, &days).await?;
     }

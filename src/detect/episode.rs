@@ -160,9 +160,11 @@ mod tests {
 
     fn level(sign: char, ts: UnixMicros) -> Level {
         match sign {
-            'b' => {
-                Level::Breach(Decision { ts, value: 9.0, evidence: Evidence::AboveThreshold { threshold: 1.0 } })
-            }
+            'b' => Level::Breach(Decision {
+                ts,
+                value: 9.0,
+                evidence: Evidence::AboveThreshold { threshold: 1.0 },
+            }),
             '-' => Level::Between,
             _ => Level::Clear,
         }

@@ -85,7 +85,8 @@ impl Memory {
         let (tenants, metrics): (Vec<i32>, Vec<&str>) =
             self.setup.silent_metrics().map(|(tenant, metric)| (tenant.0, metric.as_str())).unzip();
         let rows = client.query(ACTIVE_SERIES, &[&tenants, &metrics]).await?;
-        let ids: Vec<_> = rows.iter().map(|row| SeriesId(row.get(0))).chain(windows.keys().copied()).collect();
+        let ids: Vec<_> =
+            rows.iter().map(|row| SeriesId(row.get(0))).chain(windows.keys().copied()).collect();
         self.meet_with(client, ids.into_iter(), windows).await
     }
 

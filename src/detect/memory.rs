@@ -104,9 +104,9 @@ impl Series {
 
     /// Whether time alone may change something.
     pub fn is_active(&self) -> bool {
-        self.watches.iter().any(|watch| {
-            watch.state.is_some() || matches!(watch.rule.condition.check, Check::NoData { .. })
-        })
+        self.watches
+            .iter()
+            .any(|watch| watch.state.is_some() || matches!(watch.rule.condition.check, Check::NoData { .. }))
     }
 }
 

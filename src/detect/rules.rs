@@ -59,7 +59,8 @@ pub fn silence_from_row(row: &Row) -> Result<Silence, String> {
         devices: Selector {
             ids: None,
             pattern: DevicePattern::new(row.get::<_, Option<&str>>("device_pattern").unwrap_or("*")),
-            tags: tags_from_json(row.get("device_tags")).map_err(|problem| format!("device_tags: {problem}"))?,
+            tags: tags_from_json(row.get("device_tags"))
+                .map_err(|problem| format!("device_tags: {problem}"))?,
         },
         starts_at: row.get::<_, Timestamp>("starts_at").into(),
         ends_at: row.get::<_, Timestamp>("ends_at").into(),

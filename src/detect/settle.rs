@@ -141,7 +141,8 @@ async fn settle_effects(
     };
     let (notifications, grouped) = notifications(&effects.tells, &facts);
     for event in &mut effects.events {
-        if event.disposition == Some(Disposition::Notified) && grouped.contains(&(event.alert, event.episode)) {
+        if event.disposition == Some(Disposition::Notified) && grouped.contains(&(event.alert, event.episode))
+        {
             event.disposition = Some(Disposition::Grouped);
         }
     }

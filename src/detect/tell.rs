@@ -103,11 +103,8 @@ fn once_each(tells: &[Tell]) -> Vec<&Tell> {
 fn notice<'a>(id: NotificationId, tell: &Tell, facts: &'a Facts<'_>) -> Option<Notice<'a>> {
     let told = facts.alerts.get(&tell.alert)?;
     let series = facts.series.get(&tell.series)?;
-    let rule = RuleFacts {
-        name: &told.rule_name,
-        labels: &told.labels,
-        runbook_url: told.runbook_url.as_deref(),
-    };
+    let rule =
+        RuleFacts { name: &told.rule_name, labels: &told.labels, runbook_url: told.runbook_url.as_deref() };
     Some(Notice {
         id,
         event: tell.event,

@@ -43,13 +43,16 @@ pub async fn load_told(
 /// # Errors
 /// If it holds what can't be read.
 pub fn told_from_row(row: &Row) -> Result<Told, DatabaseError> {
-    let unreadable = |what: &'static str| move |why: String| DatabaseError::Unreadable(format!("alerts.{what}: {why}"));
+    let unreadable =
+        |what: &'static str| move |why: String| DatabaseError::Unreadable(format!("alerts.{what}: {why}"));
     let json = |column: &'static str| row.get::<_, Option<Value>>(column);
     let breached_at = UnixMicros::from(row.get::<_, Timestamp>("breached_at"));
     let time = |column: &str| row.get::<_, Option<Timestamp>>(column).map_or(breached_at, UnixMicros::from);
     let evidence = serde_json::from_value(row.get("evidence"));
     let points = json("points").map_or_else(|| Ok(Vec::new()), serde_json::from_value);
-    let labels = json("labels").filter(|labels| !labels.is_null()).unwrap_or_else(|| Value::Object(Default::default()));
+    let labels = json("labels")
+        .filter(|labels| !labels.is_null())
+        .unwrap_or_else(|| Value::Object(Default::default()));
     Ok(Told {
         alert: Alert {
             id: AlertId(row.get("alert_id")),

@@ -56,7 +56,8 @@ impl State {
 
     /// Whether nothing of it is needed any more at `now`, on the series' own clock.
     pub fn is_at_rest(&self, rule: &Rule, now: UnixMicros) -> bool {
-        let is_over = |from: Option<UnixMicros>| from.is_none_or(|from| after(from, rule.cooldown_micros) <= now);
+        let is_over =
+            |from: Option<UnixMicros>| from.is_none_or(|from| after(from, rule.cooldown_micros) <= now);
         self.episode.is_at_rest()
             && self.life.as_ref().is_none_or(|life| life.state == AlertState::Resolved)
             && is_over(self.cooldown_from)
@@ -127,9 +128,8 @@ impl State {
 
     fn fire(&mut self, scene: &Scene<'_>, at: UnixMicros, breached_at: UnixMicros, effects: &mut Effects) {
         let Some(decision) = self.episode.decision.take() else { return };
-        let cools = self
-            .cooldown_from
-            .is_some_and(|from| from <= at && at < after(from, scene.rule.cooldown_micros));
+        let cools =
+            self.cooldown_from.is_some_and(|from| from <= at && at < after(from, scene.rule.cooldown_micros));
         match self.life.as_mut().filter(|_| cools) {
             Some(life) => {
                 life.state = AlertState::Open;
@@ -244,7 +244,9 @@ impl State {
                 }
             }
             AlertState::Open => {
-                if tell(scene, life, scene.moment.now(), Happening::StillBurning, effects) == Disposition::Notified {
+                if tell(scene, life, scene.moment.now(), Happening::StillBurning, effects)
+                    == Disposition::Notified
+                {
                     effects.happen(scene, life, Line::of(Happening::StillBurning, at));
                 }
             }
@@ -318,9 +320,8 @@ pub fn timing(rule: &Rule) -> Timing {
 fn severity(rule: &Rule, since: UnixMicros, now: UnixMicros, decision: Option<&Decision>) -> Severity {
     let risen = rule.escalations.iter().filter(|escalation| {
         let long = |seconds: u32| after(since, i64::from(seconds) * 1_000_000) <= now;
-        let far = |limit: f64| {
-            decision.is_some_and(|decision| decision.evidence.is_beyond(decision.value, limit))
-        };
+        let far =
+            |limit: f64| decision.is_some_and(|decision| decision.evidence.is_beyond(decision.value, limit));
         escalation.after_seconds.is_some_and(long) || escalation.beyond.is_some_and(far)
     });
     // The worst is the least.
@@ -350,7 +351,13 @@ fn tell(
             life.told_destinations.push(*destination);
         }
     }
-    effects.tells.push(Tell { alert: life.alert, episode: life.episodes, series: scene.series, event, destinations });
+    effects.tells.push(Tell {
+        alert: life.alert,
+        episode: life.episodes,
+        series: scene.series,
+        event,
+        destinations,
+    });
     Disposition::Notified
 }
 
@@ -364,7 +371,13 @@ pub fn tell_end(scene: &Scene<'_>, life: &mut Life, effects: &mut Effects) {
     let destinations = scene.still_there(&life.told_destinations);
     if !destinations.is_empty() {
         let event = Happening::Resolved;
-        effects.tells.push(Tell { alert: life.alert, episode: life.episodes, series: scene.series, event, destinations });
+        effects.tells.push(Tell {
+            alert: life.alert,
+            episode: life.episodes,
+            series: scene.series,
+            event,
+            destinations,
+        });
     }
 }
 

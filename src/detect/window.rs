@@ -65,12 +65,7 @@ pub fn minute_of(ts: UnixMicros) -> i32 {
 impl Window {
     /// A window that reaches `span` minutes back, with these minutes in it, sorted.
     pub fn new(span: i32, buckets: impl IntoIterator<Item = Bucket>) -> Self {
-        Self {
-            buckets: buckets.into_iter().collect(),
-            span,
-            known: Vec::new(),
-            known_extremes: Vec::new(),
-        }
+        Self { buckets: buckets.into_iter().collect(), span, known: Vec::new(), known_extremes: Vec::new() }
     }
 
     /// Minutes kept before the latest.

@@ -173,8 +173,23 @@ pub async fn alerts(
         .query(
             &statement,
             &[
-                &ids, &tenants, &rules, &versions, &series, &breached, &fired, &decided, &values, &evidence,
-                &classes, &summaries, &tags, &points, &late, &severities, &historical,
+                &ids,
+                &tenants,
+                &rules,
+                &versions,
+                &series,
+                &breached,
+                &fired,
+                &decided,
+                &values,
+                &evidence,
+                &classes,
+                &summaries,
+                &tags,
+                &points,
+                &late,
+                &severities,
+                &historical,
             ],
         )
         .await?;
@@ -203,16 +218,23 @@ pub async fn lives(
     let told_at: Vec<_> = sorted.iter().map(|life| life.told_at).collect();
     let (who, whom): (Vec<Uuid>, Vec<Uuid>) = sorted
         .iter()
-        .flat_map(|life| {
-            life.told_destinations.iter().map(|destination| (life.alert.0, destination.0))
-        })
+        .flat_map(|life| life.told_destinations.iter().map(|destination| (life.alert.0, destination.0)))
         .unzip();
     let statement = transaction.prepare_cached(UPDATE_ALERTS).await?;
     transaction
         .execute(
             &statement,
             &[
-                &ids, &states, &severities, &episodes, &ended, &historical, &silences, &told, &told_at, &who,
+                &ids,
+                &states,
+                &severities,
+                &episodes,
+                &ended,
+                &historical,
+                &silences,
+                &told,
+                &told_at,
+                &who,
                 &whom,
             ],
         )

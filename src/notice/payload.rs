@@ -81,4 +81,3 @@ fn short(notice: &Notice<'_>) -> Value {
 pub fn event_type(event: Happening) -> String {
     format!("alert.{}", event.as_str())
 }
-

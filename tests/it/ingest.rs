@@ -206,7 +206,8 @@ async fn what_was_published_in_order_is_judged_in_order() {
     app.start(Roles::of(&INGEST_AND_DETECT)).await;
     app.wait_until_judged().await;
     assert_eq!(app.count("SELECT count(*) FROM alerts").await, 1_500);
-    let off = "SELECT count(*) FROM alerts WHERE ended_at IS NULL OR ended_at <> breached_at + interval '1 ms'";
+    let off =
+        "SELECT count(*) FROM alerts WHERE ended_at IS NULL OR ended_at <> breached_at + interval '1 ms'";
     assert_eq!(app.count(off).await, 0);
     app.assert_nothing_lost_or_doubled(3_000).await;
     app.stop().await;

@@ -2,10 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that can't go on fails")]
 
 mod access;
+mod accounts;
+mod alerts;
 mod answers;
 mod api;
 mod architecture;
 mod bench;
+mod by_hand;
 mod commands;
 mod console;
 mod crash;
@@ -39,6 +42,7 @@ mod rule_test;
 mod rules;
 mod secrecy;
 mod selection;
+mod silences;
 mod sql;
 mod stream;
 mod support;

@@ -23,8 +23,8 @@ use crate::dev::hub::server::{Hub, HubOptions};
 use crate::dev::postgres::PrivatePostgres;
 use crate::dev::token::random_hex;
 use crate::ingest::{broker, stream};
-use crate::model::ids::DestinationId;
 use crate::model::condition::Check;
+use crate::model::ids::DestinationId;
 use crate::model::tenant::TenantName;
 
 const INSERT_DESTINATION: &str = include_str!("../../../sql/queries/prove/insert_destination.sql");

@@ -53,8 +53,13 @@ fn a_value_beyond_the_threshold_is_a_breach_and_one_behind_the_other_is_clear() 
 
 fn window(averages: &[f64]) -> Window {
     let first = 10 - averages.len() as i32;
-    let bucket =
-        |(i, mean): (usize, &f64)| Bucket { minute: first + i as i32, count: 3, mean: *mean, lowest: *mean, highest: *mean };
+    let bucket = |(i, mean): (usize, &f64)| Bucket {
+        minute: first + i as i32,
+        count: 3,
+        mean: *mean,
+        lowest: *mean,
+        highest: *mean,
+    };
     Window::new(10, averages.iter().enumerate().map(bucket))
 }
 

@@ -52,8 +52,7 @@ fn the_first_readings_of_a_new_device_fire_only_what_looks_at_one_point() {
 #[test]
 fn a_spike_is_one_for_every_condition_that_is_made_for_it() {
     let values = [50.0, 52.0, 48.0, 51.0, 50.0, 52.0, 48.0, 90.0, 51.0, 49.0];
-    let expected =
-        [("above", vec![7]), ("range", vec![7]), ("deviation", vec![7]), ("rate", vec![7])];
+    let expected = [("above", vec![7]), ("range", vec![7]), ("deviation", vec![7]), ("rate", vec![7])];
     assert_eq!(table(&minutes(&values)), expected);
 }
 
@@ -144,7 +143,8 @@ fn whoever_sends_late_readings_is_not_silent() {
 #[test]
 fn late_and_out_of_order_readings_change_the_minutes_they_belong_to_and_are_compared_with_nothing() {
     let values = [50.0, 52.0, 48.0, 51.0, 50.0, 52.0];
-    let mut trial = Trial::of(json!({ "kind": "deviation_from_mean", "window_minutes": 10, "min_sigma": 1.0 }));
+    let mut trial =
+        Trial::of(json!({ "kind": "deviation_from_mean", "window_minutes": 10, "min_sigma": 1.0 }));
     trial.live(&minutes(&values));
     trial.readings(&[(90.0, 1e6)]);
     assert_eq!(trial.alerts(), [], "late");

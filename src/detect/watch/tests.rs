@@ -26,8 +26,14 @@ fn an_alert_opens_resolves_and_is_told_both_times() {
 fn within_the_cooldown_a_new_breach_opens_the_same_alert_again_and_nobody_is_told() {
     let mut trial = hot(json!({}));
     trial.live(&[(0.0, 90.0), (10.0, 70.0), (20.0, 90.0), (30.0, 70.0), (899.0, 90.0), (899.5, 70.0)]);
-    let expected =
-        ["opened 0 notified", "resolved 10", "reopened 20 cooled_down", "resolved 30", "reopened 899 cooled_down", "resolved 899"];
+    let expected = [
+        "opened 0 notified",
+        "resolved 10",
+        "reopened 20 cooled_down",
+        "resolved 30",
+        "reopened 899 cooled_down",
+        "resolved 899",
+    ];
     assert_eq!(trial.happened(), expected);
     assert_eq!(trial.told(), ["opened", "resolved"]);
     trial.live(&[(900.0, 90.0)]);
@@ -217,9 +223,8 @@ fn a_late_breach_is_an_alert_of_its_own_unless_one_covers_it() {
 
 #[test]
 fn the_same_comes_of_the_same_readings_however_late_they_are_judged() {
-    let readings: Vec<(f64, f64)> = (0..400)
-        .map(|n| (f64::from(n) * 10.0, if (n * n) % 37 < 9 { 90.0 } else { 70.0 }))
-        .collect();
+    let readings: Vec<(f64, f64)> =
+        (0..400).map(|n| (f64::from(n) * 10.0, if (n * n) % 37 < 9 { 90.0 } else { 70.0 })).collect();
     for settings in [
         json!({}),
         json!({ "resolve_after": 35, "for_seconds": 15 }),

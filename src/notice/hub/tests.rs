@@ -70,8 +70,7 @@ fn the_hub_is_told_under_the_notifications_own_id() {
     assert_eq!(body["event_id"], notice.id.to_string());
     let payload = &body["payload"];
     assert_eq!(payload["_metadata"]["notification_id"], notice.id.to_string());
-    let expected =
-        "temperature of pump-1 is 91.25 °C, above 80 °C, since 2026-09-21 14:13:20 UTC (rule hot)";
+    let expected = "temperature of pump-1 is 91.25 °C, above 80 °C, since 2026-09-21 14:13:20 UTC (rule hot)";
     assert_eq!(payload["summary"], expected);
     assert_eq!(payload["breached_at"], "2026-09-21T14:13:20Z");
     assert_eq!(payload["severity"], "critical");
@@ -93,7 +92,14 @@ fn each_condition_has_a_sentence() {
             "is 6 °C, above the range 1 to 5 °C",
         ),
         (
-            Evidence::DeviationFromMean { mean: 50.0, sigma: 1.0, z: -7.25, k: 5.0, n: 60, window_minutes: 60 },
+            Evidence::DeviationFromMean {
+                mean: 50.0,
+                sigma: 1.0,
+                z: -7.25,
+                k: 5.0,
+                n: 60,
+                window_minutes: 60,
+            },
             42.75,
             "is 42.75 °C, 7.2 standard deviations below 50 °C, the mean of 60 minutes before",
         ),
@@ -139,7 +145,10 @@ fn what_is_over_is_told_with_both_times() {
     assert_eq!(body["payload"]["state"], "resolved");
     assert_eq!(body["payload"]["ended_at"], "2026-09-21T14:14:20Z");
     let summary = body["payload"]["summary"].as_str().unwrap();
-    assert!(summary.starts_with("Over: ") && summary.ends_with("clear since 2026-09-21 14:14:20 UTC"), "{summary}");
+    assert!(
+        summary.starts_with("Over: ") && summary.ends_with("clear since 2026-09-21 14:14:20 UTC"),
+        "{summary}"
+    );
 }
 
 #[test]

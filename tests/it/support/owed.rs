@@ -23,7 +23,10 @@ impl TestApp {
         let (tenants, destinations) = (vec![self.tenant.0; count], vec![destination.0; count]);
         let (events, episodes, classes) = (vec!["opened"; count], vec![1; count], vec![lane_class; count]);
         transaction
-            .execute(INSERT_NOTIFICATIONS, &[&ids, &tenants, &ids, &destinations, &events, &episodes, &bodies])
+            .execute(
+                INSERT_NOTIFICATIONS,
+                &[&ids, &tenants, &ids, &destinations, &events, &episodes, &bodies],
+            )
             .await
             .unwrap();
         transaction.execute(INSERT_OWED, &[&ids, &tenants, &destinations, &classes]).await.unwrap();

@@ -73,6 +73,14 @@ impl TestServer {
         send(self.request(Method::GET, path).bearer_auth(key)).await
     }
 
+    pub async fn post(&self, path: &str, key: &str, body: &Value) -> Answer {
+        send(self.request(Method::POST, path).bearer_auth(key).json(body)).await
+    }
+
+    pub async fn delete(&self, path: &str, key: &str) -> Answer {
+        send(self.request(Method::DELETE, path).bearer_auth(key)).await
+    }
+
     pub async fn get_without_key(&self, path: &str) -> Answer {
         send(self.request(Method::GET, path)).await
     }
