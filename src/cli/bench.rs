@@ -12,6 +12,7 @@ mod ground;
 mod ingest;
 mod load;
 mod machine;
+mod series;
 
 use std::process::ExitCode;
 

@@ -8,7 +8,6 @@ mod rules;
 
 use std::time::Duration;
 
-use anyhow::bail;
 use serde_json::json;
 
 use self::bare_pull::By;
@@ -17,7 +16,7 @@ use super::contest::{self, Run};
 use super::drain;
 use super::figure::{Better, Figure};
 use super::ground::Ground;
-use crate::cli::readings::SERIES;
+use super::series;
 use crate::model::ids::SeriesId;
 
 /// Messages, or connections and batches, that are tried for a limit: the best of a round counts.
@@ -87,7 +86,7 @@ struct Rounds {
 /// If a contender loses something, or a server refuses.
 pub async fn measure(ground: &Ground, args: &IngestArgs) -> anyhow::Result<Vec<Figure>> {
     rules::insert(ground).await?;
-    let series = register(ground).await?;
+    let series = series::register(ground).await?;
     let wanted = |contender| args.only.is_empty() || args.only.contains(&contender);
     let readings = args.readings as usize / if args.quick { 5 } else { 1 };
     let count = if args.quick { 2 } else { args.rounds };
@@ -118,17 +117,6 @@ pub async fn measure(ground: &Ground, args: &IngestArgs) -> anyhow::Result<Vec<F
         figures.push(Figure::of_rounds("peak_memory", &[peak], "MB", Better::Lower).wanted(128.0, 80.0));
     }
     Ok(figures)
-}
-
-/// Lets the service meet all series once; returns their ids in the order of the devices.
-async fn register(ground: &Ground) -> anyhow::Result<Vec<SeriesId>> {
-    drain::run(ground, None, ARRAY, SERIES).await?;
-    let ids = "SELECT series_id FROM series JOIN devices USING (device_id) ORDER BY external_id";
-    let series: Vec<_> = ground.owner.query(ids, &[]).await?.iter().map(|row| SeriesId(row.get(0))).collect();
-    if series.len() != SERIES {
-        bail!("{} series were registered instead of {}", series.len(), SERIES);
-    }
-    Ok(series)
 }
 
 impl Rounds {
