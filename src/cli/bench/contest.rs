@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::cli::bench::ground::Cpu;
+use super::figure::median;
+use super::ground::Cpu;
 
 /// A run, or why it could not be measured.
 pub type Outcome = anyhow::Result<Run>;
@@ -33,10 +34,11 @@ impl Run {
             peak_memory_mb: None,
         }
     }
+}
 
-    /// The processor time for the report.
-    pub fn cpu_json(&self) -> Value {
-        let [postgresql, nats_server, client] = self.cpu.map(|micros| (micros * 100.0).round() / 100.0);
-        json!({ "postgresql": postgresql, "nats_server": nats_server, "client": client })
-    }
+/// The processor time of the middle of these runs, a process each, for the report.
+pub fn cpu_json(runs: &[Run]) -> Value {
+    let of = |part: usize| median(&runs.iter().map(|run| run.cpu[part]).collect::<Vec<_>>());
+    let [postgresql, nats_server, client] = [0, 1, 2].map(|part| (of(part) * 100.0).round() / 100.0);
+    json!({ "postgresql": postgresql, "nats_server": nats_server, "client": client })
 }

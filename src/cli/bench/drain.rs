@@ -7,18 +7,18 @@
 use std::time::{Duration, Instant};
 
 use super::contest::{Outcome, Run};
+use super::ground::Ground;
 use super::load::publish;
-use crate::cli::bench::ground::Ground;
 use crate::cli::readings::{Readings, SERIES};
 use crate::ingest::pull;
 
-/// Drains `count` readings that come `each` a message.
+/// Drains `count` readings that come `each` a message; `roles` as `serve` takes them, all unless given.
 ///
 /// # Errors
 /// If it stored anything else than what was published.
-pub async fn run(ground: &Ground, each: usize, count: usize) -> Outcome {
+pub async fn run(ground: &Ground, roles: Option<&str>, each: usize, count: usize) -> Outcome {
     let readings = Readings::recent();
-    let service = ground.serve()?;
+    let service = ground.serve(roles)?;
     publish(ground, readings, 0..SERIES, 100).await?;
     ground.wait_for_messages(0).await?;
     ground.wait_until_judged().await?;
@@ -34,7 +34,7 @@ pub async fn run(ground: &Ground, each: usize, count: usize) -> Outcome {
     ground.wait_until_judged().await?;
     run.detection_lag = Some(stored.elapsed());
     run.peak_memory_mb = Some(service.peak_memory_mb());
-    ground.check_stored("readings", SERIES + count).await?;
+    ground.check("readings", SERIES + count).await?;
     service.stop().await?;
     ground.clear().await?;
     Ok(run)
