@@ -47,3 +47,4 @@ mod sql;
 mod stream;
 mod support;
 mod takeover;
+mod upgrade;

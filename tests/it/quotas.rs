@@ -3,16 +3,14 @@
 use serde_json::{Value, json};
 use tokio_postgres::Client;
 use watchbell::api::key_store;
-use watchbell::db::{migrations, pool};
+use watchbell::db::pool;
 use watchbell::ingest::pull::MESSAGES;
 use watchbell::model::tenant::TenantName;
 use watchbell::runtime::{Role, Roles};
 
 use super::support::app::{TestApp, reading};
 use super::support::command::{Finished, watchbell};
-use super::support::database::TestDatabase;
 use super::support::faults::slow_registration;
-use super::support::house::House;
 use super::support::wait::until;
 
 const OVER: &str = "SELECT count(*) FROM rejected_readings WHERE reason = 'quota'";

@@ -35,7 +35,8 @@ async fn a_database_with_tenants_in_it_is_migrated_and_nobody_is_over_the_quota(
     let mut database = as_of(4).await;
     let owner = &mut database.owner;
     let (large, small) = (tenant(owner, "large").await, tenant(owner, "small").await);
-    let grow = "INSERT INTO devices (tenant_id, external_id) SELECT $1, 'd' || n FROM generate_series(1, $2) AS n";
+    let grow =
+        "INSERT INTO devices (tenant_id, external_id) SELECT $1, 'd' || n FROM generate_series(1, $2) AS n";
     owner.execute(grow, &[&large, &60_000]).await.unwrap();
     owner.execute(grow, &[&small, &1]).await.unwrap();
     assert!(!migrations::migrate(owner).await.unwrap().is_empty());
@@ -49,7 +50,14 @@ async fn a_database_with_tenants_in_it_is_migrated_and_nobody_is_over_the_quota(
 }
 
 /// An alert of the days when alerts had no life.
-async fn alert(owner: &Client, tenant: i32, rule: Uuid, series: i32, minutes_ago: i32, historical: bool) -> Uuid {
+async fn alert(
+    owner: &Client,
+    tenant: i32,
+    rule: Uuid,
+    series: i32,
+    minutes_ago: i32,
+    historical: bool,
+) -> Uuid {
     let id = Uuid::now_v7();
     owner
         .execute(
@@ -61,7 +69,8 @@ async fn alert(owner: &Client, tenant: i32, rule: Uuid, series: i32, minutes_ago
         )
         .await
         .unwrap();
-    let opened = "INSERT INTO alert_events (alert_id, tenant_id, kind, actor) VALUES ($1, $2, 'opened', 'detector')";
+    let opened =
+        "INSERT INTO alert_events (alert_id, tenant_id, kind, actor) VALUES ($1, $2, 'opened', 'detector')";
     owner.execute(opened, &[&id, &tenant]).await.unwrap();
     id
 }
@@ -106,7 +115,8 @@ async fn alerts_that_had_no_life_get_one_the_last_of_each_goes_on_and_the_others
     let states = owner.query("SELECT alert_id, state FROM alerts ORDER BY breached_at", &[]).await.unwrap();
     let states: Vec<(Uuid, &str)> = states.iter().map(|row| (row.get(0), row.get(1))).collect();
     assert_eq!(states, [(alerts[0], "resolved"), (alerts[1], "resolved"), (alerts[2], "open")]);
-    let kept = owner.query_one("SELECT alert_id, fires_since IS NOT NULL FROM rule_state", &[]).await.unwrap();
+    let kept =
+        owner.query_one("SELECT alert_id, fires_since IS NOT NULL FROM rule_state", &[]).await.unwrap();
     assert_eq!((kept.get::<_, Uuid>(0), kept.get::<_, bool>(1)), (alerts[2], true));
     let events = "SELECT kind, disposition FROM alert_events WHERE alert_id = $1 ORDER BY event_id";
     let events = owner.query(events, &[&alerts[0]]).await.unwrap();
