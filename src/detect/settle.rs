@@ -108,12 +108,13 @@ async fn settle_effects(
     let mut alerts: Vec<&mut Alert> = effects.alerts.iter_mut().map(|(alert, _)| alert).collect();
     load_points(transaction, &mut alerts).await?;
     let new = write::alerts(transaction, &effects.alerts, &effects.lives, &memory.series).await?;
-    // One breach is one alert, however often it is judged: what is known already is not told again.
+    // One breach is one alert, however often it is judged: what is known already, or lies in another, is not told again.
     let known: HashSet<AlertId> =
         effects.alerts.iter().map(|(alert, _)| alert.id).filter(|id| !new.contains(id)).collect();
     effects.lives.retain(|alert, _| !known.contains(alert));
     effects.tells.retain(|tell| !known.contains(&tell.alert));
     effects.events.retain(|event| !known.contains(&event.alert));
+    effects.late_breaches_covered += known.len() as u64;
 
     let mut told: HashMap<AlertId, Told> = effects
         .alerts

@@ -59,7 +59,9 @@ pub fn notifications(tells: &[Tell], facts: &Facts<'_>) -> (Vec<Notification>, H
     let (mut notifications, mut grouped, mut alone) = (Vec::new(), HashSet::new(), HashSet::new());
     for ((destination, ..), tells) in by_lane {
         let Some(destination) = facts.setup.destinations.get(&destination) else { continue };
-        let keys = tells.iter().map(|tell| (tell.alert, tell.episode));
+        // That it is over is no word of the episode that fired.
+        let opening = tells.iter().filter(|tell| tell.event != Happening::Resolved);
+        let keys = opening.map(|tell| (tell.alert, tell.episode));
         if tells.len() > facts.group_above {
             grouped.extend(keys);
             notifications.extend(group(destination, &tells, facts));

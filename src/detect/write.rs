@@ -31,6 +31,11 @@ fn timestamp(at: UnixMicros) -> Timestamp {
     at.to_timestamp()
 }
 
+/// Whole ones, as rules are written.
+fn seconds(micros: i64) -> i32 {
+    i32::try_from(micros / 1_000_000).unwrap_or(i32::MAX)
+}
+
 /// Merges rollups into those that are there.
 ///
 /// # Errors
@@ -168,6 +173,8 @@ pub async fn alerts(
     let late: Vec<_> = alerts().map(|alert| alert.late).collect();
     let severities: Vec<_> = opened.iter().map(|(_, _, life, _)| life.severity.as_str()).collect();
     let historical: Vec<_> = opened.iter().map(|(_, _, life, _)| life.historical).collect();
+    let ended: Vec<_> = opened.iter().map(|(_, _, life, _)| life.ended_at.map(timestamp)).collect();
+    let cooldowns: Vec<_> = opened.iter().map(|(_, rule, ..)| seconds(rule.cooldown_micros)).collect();
     let statement = transaction.prepare_cached(INSERT_ALERTS).await?;
     let rows = transaction
         .query(
@@ -190,6 +197,8 @@ pub async fn alerts(
                 &late,
                 &severities,
                 &historical,
+                &ended,
+                &cooldowns,
             ],
         )
         .await?;

@@ -149,7 +149,7 @@ async fn only_a_writer_of_the_tenant_says_something_and_a_foreign_alert_is_not_t
         ] {
             assert_problem(&scene.server.post(&path, &scene.writer, &bad).await, 400);
         }
-        let large = json!({ "note": "x".repeat(20_000) });
+        let large = json!({ "note": "x".repeat(1_100_000) });
         assert_problem(&scene.server.post(&path, &scene.writer, &large).await, 413);
         let get = scene.server.get(&path, &scene.writer).await;
         assert_problem(&get, 405);
