@@ -300,12 +300,7 @@ fn state(row: &Row) -> Result<State, DatabaseError> {
         clear_since: time("clear_since"),
         decision,
     };
-    Ok(State {
-        episode,
-        cooldown_from: time("last_fired_at"),
-        late_fired_at: time("late_fired_at"),
-        life: life(row)?,
-    })
+    Ok(State { episode, cooldown_from: time("last_fired_at"), life: life(row)? })
 }
 
 fn life(row: &Row) -> Result<Option<Life>, DatabaseError> {
