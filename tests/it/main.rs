@@ -44,6 +44,7 @@ mod secrecy;
 mod selection;
 mod silences;
 mod sql;
+mod statements;
 mod stream;
 mod support;
 mod takeover;
