@@ -210,7 +210,7 @@ impl Detector {
             self.refresh(&client, versions).await?;
         }
         if sweep {
-            self.make_room();
+            self.look_after_memory();
         }
         let Some(active) = &mut self.active else { return Ok(Step::StandingBy) };
         let floor = if sweep { 0 } else { active.floor };
@@ -295,8 +295,8 @@ impl Detector {
         Ok(())
     }
 
-    /// Keeps memory within its bounds.
-    fn make_room(&mut self) {
+    /// Keeps memory within its bounds, and shows what is in it.
+    fn look_after_memory(&mut self) {
         let Some(active) = &mut self.active else { return };
         let config::Detect { series_cache_size, window_cache_minutes, .. } = self.settings;
         let forgotten = active.memory.make_room(series_cache_size, window_cache_minutes);
@@ -308,6 +308,8 @@ impl Detector {
             self.metrics.detect_series_forgotten.inc_by(forgotten as u64);
         }
         let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.metrics.rules_faulted.set(gauge(active.memory.setup.faulted.len()));
+        self.metrics.rules_unrouted.set(gauge(active.memory.setup.unrouted().count()));
         self.metrics.detect_series.set(gauge(active.memory.series.len()));
         self.metrics.detect_window_minutes.set(gauge(active.memory.buckets()));
     }

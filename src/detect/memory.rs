@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::scene::{Moment, Scene};
+use super::scene::{Moment, Scene, theirs};
 use super::watch::{State, Watch};
 use super::window::Window;
 use crate::model::condition::Check;
@@ -57,6 +57,13 @@ impl Setup {
     ) -> impl Iterator<Item = &Arc<Rule>> {
         let of_metric = self.rules.get(&(tenant, metric.to_owned())).into_iter().flatten();
         of_metric.filter(move |rule| rule.devices.selects(device, tags))
+    }
+
+    /// Rules that tell nobody.
+    pub fn unrouted(&self) -> impl Iterator<Item = &Arc<Rule>> {
+        let nobody =
+            |rule: &&Arc<Rule>| theirs(&self.destinations, rule.tenant, &rule.destinations).is_empty();
+        self.rules.values().flatten().filter(nobody)
     }
 
     /// What is looked for in silence.

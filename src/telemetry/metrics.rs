@@ -112,6 +112,10 @@ pub struct Metrics {
     pub episodes: Family<ByDisposition, Counter>,
     /// 1 while this process is the active detector.
     pub detector_active: Gauge,
+    /// Rules that can't be judged.
+    pub rules_faulted: Gauge,
+    /// Rules that are judged and tell nobody.
+    pub rules_unrouted: Gauge,
     /// Series that detection has in memory.
     pub detect_series: Gauge,
     /// Minutes of windows that detection has in memory.
@@ -165,6 +169,8 @@ impl Metrics {
             episodes_fired: Counter::default(),
             episodes: Family::default(),
             detector_active: Gauge::default(),
+            rules_faulted: Gauge::default(),
+            rules_unrouted: Gauge::default(),
             detect_series: Gauge::default(),
             detect_window_minutes: Gauge::default(),
             detect_series_forgotten: Counter::default(),
@@ -240,6 +246,8 @@ impl Metrics {
         r.register("episodes_fired", "Episodes that fired", metrics.episodes_fired.clone());
         r.register("episodes", "Episodes that fired, by what became of them", metrics.episodes.clone());
         r.register("detector_active", "1 in the process that detects", metrics.detector_active.clone());
+        r.register("rules_faulted", "Rules that can't be judged", metrics.rules_faulted.clone());
+        r.register("rules_unrouted", "Rules that tell nobody", metrics.rules_unrouted.clone());
         r.register("detect_series", "Series in memory", metrics.detect_series.clone());
         r.register(
             "detect_window_minutes",
