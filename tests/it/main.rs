@@ -18,6 +18,7 @@ mod detect;
 mod deviation;
 mod devices;
 mod egress;
+mod grouping;
 mod heartbeat;
 mod horizon;
 mod ingest;
