@@ -44,6 +44,7 @@ mod rules;
 mod secrecy;
 mod selection;
 mod silences;
+mod silent;
 mod sql;
 mod statements;
 mod stream;
