@@ -25,6 +25,7 @@ mod ingest;
 mod isolation;
 mod keys;
 mod lanes;
+mod life;
 mod outages;
 mod owing;
 mod pages;
