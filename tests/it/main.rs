@@ -39,6 +39,7 @@ mod redrive;
 mod rejects;
 mod resilience;
 mod retention;
+mod riddle;
 mod rule_commands;
 mod rule_test;
 mod rules;
