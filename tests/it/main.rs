@@ -5,6 +5,7 @@ mod access;
 mod accounts;
 mod alerts;
 mod answers;
+mod apart;
 mod api;
 mod architecture;
 mod bench;
