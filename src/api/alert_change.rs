@@ -5,20 +5,15 @@
 //! (`db::tenant_scope`). Called by the handlers of `/api/alerts` and by `watchbell alerts`.
 
 use deadpool_postgres::Transaction;
-use jiff::Timestamp;
-use serde::de::DeserializeOwned;
-use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::alert_store::{self, WholeAlert};
 use crate::config::PublicUrl;
 use crate::db::error::DatabaseError;
-use crate::model::alert::{Alert, AlertState, Decision, Happening, Life, Told};
+use crate::detect::told_before::{life_from_row, told_from_row};
+use crate::model::alert::{AlertState, Happening};
 use crate::model::destination::Kind;
-use crate::model::ids::{AlertId, DestinationId, NotificationId, RuleId, SeriesId, SilenceId, TenantId};
-use crate::model::reading::UnixMicros;
-use crate::model::rule::Severity;
-use crate::model::selector::Tags;
+use crate::model::ids::NotificationId;
 use crate::notice::render::render;
 use crate::notice::told::{Notice, RuleFacts};
 use crate::outbox::redrive::Reason;
@@ -99,12 +94,12 @@ async fn tell_end(
 ) -> Result<(), DatabaseError> {
     let statement = transaction.prepare_cached(FIND).await?;
     let row = transaction.query_one(&statement, &[&id]).await?;
-    let (alert, life) = (alert(&row, id)?, life(&row, id)?);
+    let told = told_from_row(&row)?;
+    let life = life_from_row(&row)?.ok_or_else(|| unreadable(id, "it was there a moment ago"))?;
     let statement = transaction.prepare_cached(DESTINATIONS).await?;
     let destinations =
         transaction.query(&statement, &[&row.get::<_, Vec<Uuid>>("told_destination_ids")]).await?;
-    let labels: Tags = json(&row, "labels", id)?;
-    let (mut ids, mut told, mut bodies) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut ids, mut whom, mut bodies) = (Vec::new(), Vec::new(), Vec::new());
     for destination in &destinations {
         let kind = Kind::from_columns(destination.get("kind"), &destination.get("settings"))
             .map_err(|error| unreadable(id, format!("a destination that was told: {error}")))?;
@@ -112,9 +107,13 @@ async fn tell_end(
         let notice = Notice {
             id: notification,
             event: Happening::Resolved,
-            alert: &alert,
+            alert: &told.alert,
             life: &life,
-            rule: RuleFacts { name: row.get("rule"), labels: &labels, runbook_url: row.get("runbook_url") },
+            rule: RuleFacts {
+                name: &told.rule_name,
+                labels: &told.labels,
+                runbook_url: told.runbook_url.as_deref(),
+            },
             device: row.get("device"),
             metric: row.get("metric"),
             unit: row.get("unit"),
@@ -122,14 +121,14 @@ async fn tell_end(
             by: Some(actor),
         };
         ids.push(notification.0);
-        told.push(destination.get::<_, Uuid>("destination_id"));
+        whom.push(destination.get::<_, Uuid>("destination_id"));
         bodies.push(render(&kind, &notice));
     }
     let count = ids.len();
     let parameters: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[
         &ids,
         &vec![id; count],
-        &told,
+        &whom,
         &vec![Happening::Resolved.as_str(); count],
         &vec![life.episodes; count],
         &vec![life.severity.lane_class(); count],
@@ -138,53 +137,6 @@ async fn tell_end(
     let statement = transaction.prepare_cached(OWE).await?;
     transaction.query_one(&statement, parameters).await?;
     Ok(())
-}
-
-fn alert(row: &Row, id: Uuid) -> Result<Alert, DatabaseError> {
-    let micros = |column| UnixMicros::from(row.get::<_, Timestamp>(column));
-    Ok(Alert {
-        id: AlertId(id),
-        tenant: TenantId(row.get("tenant_id")),
-        rule: RuleId(row.get("rule_id")),
-        rule_version: row.get("rule_version"),
-        series: SeriesId(row.get("series_id")),
-        breached_at: micros("breached_at"),
-        fired_at: micros("fired_at"),
-        decision: Decision {
-            ts: micros("decided_at"),
-            value: row.get("value"),
-            evidence: json(row, "evidence", id)?,
-        },
-        tags: json(row, "device_tags", id)?,
-        points: json(row, "points", id)?,
-        late: row.get("late"),
-    })
-}
-
-/// How it stands now: it is over.
-fn life(row: &Row, id: Uuid) -> Result<Life, DatabaseError> {
-    let severity: &str = row.get("severity");
-    Ok(Life {
-        alert: AlertId(id),
-        state: AlertState::Resolved,
-        severity: Severity::parse(severity).ok_or_else(|| unreadable(id, format!("severity {severity}")))?,
-        episodes: row.get("episodes"),
-        breached_at: row.get::<_, Timestamp>("breached_at").into(),
-        ended_at: row.get::<_, Option<Timestamp>>("ended_at").map(UnixMicros::from),
-        historical: row.get("historical"),
-        silence: row.get::<_, Option<Uuid>>("silence_id").map(SilenceId),
-        told: Told::Resolved,
-        told_at: row.get("told_at"),
-        told_destinations: row
-            .get::<_, Vec<Uuid>>("told_destination_ids")
-            .into_iter()
-            .map(DestinationId)
-            .collect(),
-    })
-}
-
-fn json<T: DeserializeOwned>(row: &Row, column: &str, id: Uuid) -> Result<T, DatabaseError> {
-    serde_json::from_value(row.get(column)).map_err(|error| unreadable(id, format!("{column}: {error}")))
 }
 
 fn unreadable(id: Uuid, problem: impl std::fmt::Display) -> DatabaseError {

@@ -10,14 +10,14 @@ use uuid::Uuid;
 use super::episode::Episode;
 use super::memory::{Memory, Series, Setup};
 use super::rules::{rule_from_row, silence_from_row};
+use super::told_before::life_from_row;
 use super::watch::{State, Watch};
 use super::window::{Bucket, Window, minute_of};
 use crate::db::error::DatabaseError;
-use crate::model::alert::{AlertState, Decision, Life, Told};
+use crate::model::alert::Decision;
 use crate::model::destination::{Destination, Kind};
-use crate::model::ids::{AlertId, DestinationId, RuleId, SeriesId, SilenceId, TenantId};
+use crate::model::ids::{DestinationId, RuleId, SeriesId, TenantId};
 use crate::model::reading::UnixMicros;
-use crate::model::rule::Severity;
 use crate::model::selector::tags_from_json;
 
 const LOAD_RULES: &str = include_str!("../../sql/queries/detect/load_rules.sql");
@@ -295,29 +295,7 @@ fn state(row: &Row) -> Result<State, DatabaseError> {
         clear_since: time("clear_since"),
         decision,
     };
-    Ok(State { episode, cooldown_from: time("last_fired_at"), life: life(row)? })
-}
-
-fn life(row: &Row) -> Result<Option<Life>, DatabaseError> {
-    let Some(alert) = row.get::<_, Option<Uuid>>("alert_id") else { return Ok(None) };
-    let unreadable = || DatabaseError::Unreadable(format!("alert {alert}: state, severity or told"));
-    Ok(Some(Life {
-        alert: AlertId(alert),
-        state: AlertState::parse(row.get("state")).ok_or_else(unreadable)?,
-        severity: Severity::parse(row.get("severity")).ok_or_else(unreadable)?,
-        episodes: row.get("episodes"),
-        breached_at: row.get::<_, Timestamp>("breached_at").into(),
-        ended_at: row.get::<_, Option<Timestamp>>("ended_at").map(UnixMicros::from),
-        historical: row.get("historical"),
-        silence: row.get::<_, Option<Uuid>>("silence_id").map(SilenceId),
-        told: Told::parse(row.get("told")).ok_or_else(unreadable)?,
-        told_at: row.get("told_at"),
-        told_destinations: row
-            .get::<_, Vec<Uuid>>("told_destination_ids")
-            .into_iter()
-            .map(DestinationId)
-            .collect(),
-    }))
+    Ok(State { episode, cooldown_from: time("last_fired_at"), life: life_from_row(row)? })
 }
 
 fn bucket(row: &Row) -> Bucket {

@@ -8,11 +8,12 @@ use serde_json::Value;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::tell::Told;
+use super::tell;
 use crate::db::error::DatabaseError;
-use crate::model::alert::{Alert, Decision};
-use crate::model::ids::{AlertId, RuleId, SeriesId, TenantId};
+use crate::model::alert::{Alert, AlertState, Decision, Life, Told};
+use crate::model::ids::{AlertId, DestinationId, RuleId, SeriesId, SilenceId, TenantId};
 use crate::model::reading::UnixMicros;
+use crate::model::rule::Severity;
 use crate::model::selector::tags_from_json;
 
 const LOAD_ALERTS: &str = include_str!("../../sql/queries/detect/load_alerts.sql");
@@ -24,7 +25,7 @@ const LOAD_ALERTS: &str = include_str!("../../sql/queries/detect/load_alerts.sql
 pub async fn load_told(
     transaction: &Transaction<'_>,
     ids: &HashSet<AlertId>,
-    told: &mut HashMap<AlertId, Told>,
+    told: &mut HashMap<AlertId, tell::Told>,
 ) -> Result<(), DatabaseError> {
     if ids.is_empty() {
         return Ok(());
@@ -42,7 +43,7 @@ pub async fn load_told(
 ///
 /// # Errors
 /// If it holds what can't be read.
-pub fn told_from_row(row: &Row) -> Result<Told, DatabaseError> {
+pub fn told_from_row(row: &Row) -> Result<tell::Told, DatabaseError> {
     let unreadable =
         |what: &'static str| move |why: String| DatabaseError::Unreadable(format!("alerts.{what}: {why}"));
     let json = |column: &'static str| row.get::<_, Option<Value>>(column);
@@ -53,7 +54,7 @@ pub fn told_from_row(row: &Row) -> Result<Told, DatabaseError> {
     let labels = json("labels")
         .filter(|labels| !labels.is_null())
         .unwrap_or_else(|| Value::Object(Default::default()));
-    Ok(Told {
+    Ok(tell::Told {
         alert: Alert {
             id: AlertId(row.get("alert_id")),
             tenant: TenantId(row.get("tenant_id")),
@@ -75,4 +76,30 @@ pub fn told_from_row(row: &Row) -> Result<Told, DatabaseError> {
         labels: tags_from_json(labels).map_err(unreadable("labels"))?,
         runbook_url: row.get("runbook_url"),
     })
+}
+
+/// How an alert stands, by the columns of `alerts`; `None` if the row joins none.
+///
+/// # Errors
+/// If it holds what can't be read.
+pub fn life_from_row(row: &Row) -> Result<Option<Life>, DatabaseError> {
+    let Some(alert) = row.get::<_, Option<Uuid>>("alert_id") else { return Ok(None) };
+    let unreadable = || DatabaseError::Unreadable(format!("alert {alert}: state, severity or told"));
+    Ok(Some(Life {
+        alert: AlertId(alert),
+        state: AlertState::parse(row.get("state")).ok_or_else(unreadable)?,
+        severity: Severity::parse(row.get("severity")).ok_or_else(unreadable)?,
+        episodes: row.get("episodes"),
+        breached_at: row.get::<_, Timestamp>("breached_at").into(),
+        ended_at: row.get::<_, Option<Timestamp>>("ended_at").map(UnixMicros::from),
+        historical: row.get("historical"),
+        silence: row.get::<_, Option<Uuid>>("silence_id").map(SilenceId),
+        told: Told::parse(row.get("told")).ok_or_else(unreadable)?,
+        told_at: row.get("told_at"),
+        told_destinations: row
+            .get::<_, Vec<Uuid>>("told_destination_ids")
+            .into_iter()
+            .map(DestinationId)
+            .collect(),
+    }))
 }
