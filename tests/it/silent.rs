@@ -115,10 +115,10 @@ async fn nobody_is_silent_while_ingestion_is_stopped() {
     app.start(all()).await;
     let last = hear(&app, "tank-1").await;
     app.stop().await;
-    assert_eq!(app.count(ALERTS).await, 0);
-    app.start(Roles::of(&[Role::Detect, Role::Deliver])).await;
     let (body, heard) = level("tank-1");
     app.publish(body).await;
+    assert_eq!(app.count(ALERTS).await, 0);
+    app.start(Roles::of(&[Role::Detect, Role::Deliver])).await;
     until_long_after(&app, heard).await;
     assert_eq!(app.count(ALERTS).await, 0);
     assert_eq!(app.messages_in_stream().await, 1, "what the device said waits for us");
