@@ -5,18 +5,21 @@ use serde_json::{Value, json};
 use watchbell::db::pool;
 use watchbell::runtime::{Role, Roles};
 
-use super::support::app::{TestApp, reading};
+use super::support::app::TestApp;
 use super::support::wait::until;
 
 /// Longer than any pause of this test's own.
 const INTERVAL: SignedDuration = SignedDuration::from_secs(3);
 
-/// A service with the rule `quiet`: no `level` for the interval, over at the first reading.
+/// A service that runs with the rule `quiet`: no `level` for the interval, over at the first reading. Ingestion has given
+/// its word before.
 async fn quiet() -> TestApp {
-    let app = TestApp::new(&[]).await;
+    let mut app = TestApp::new(&[]).await;
     let condition = json!({ "kind": "no_data", "interval_seconds": INTERVAL.as_secs() });
     app.add_rule("quiet", "level", condition, 900, &[app.destination]).await;
     app.owner().batch_execute("UPDATE rules SET resolve_after_seconds = 0").await.unwrap();
+    app.start(all()).await;
+    until("ingestion's word", async || word(&app).await).await;
     app
 }
 
@@ -24,19 +27,23 @@ fn all() -> Roles {
     Roles::of(&[Role::Ingest, Role::Detect, Role::Deliver])
 }
 
-/// A reading of the level, taken now; and when that is.
-fn level(device: &str) -> (Value, Timestamp) {
-    let body = reading(device, "level", 7.5, 0);
-    let ts = body["ts"].as_str().unwrap().parse().unwrap();
-    (body, ts)
+/// A reading of the level, taken then.
+fn level(device: &str, ts: Timestamp) -> Value {
+    json!({ "device": device, "metric": "level", "value": 7.5, "ts": ts })
 }
 
-/// Publishes a level that is judged when this returns, and of which ingestion has said so.
+/// Publishes a level that is taken now and judged when this returns.
 async fn hear(app: &TestApp, device: &str) -> Timestamp {
-    let (body, ts) = level(device);
-    app.publish(body).await;
+    let ts = Timestamp::now();
+    app.publish(level(device, ts)).await;
     app.wait_until_judged().await;
-    until("ingestion's word", async || word(app).await.filter(|word| *word > ts)).await;
+    ts
+}
+
+/// Publishes the next level: soon after the last, by the device's clock, however slow this machine is.
+async fn hear_next(app: &TestApp, last: Timestamp) -> Timestamp {
+    let ts = last + SignedDuration::from_secs(1);
+    app.publish(level("tank-1", ts)).await;
     ts
 }
 
@@ -55,14 +62,10 @@ async fn breached_at(app: &TestApp) -> Timestamp {
     app.owner().query_one("SELECT breached_at FROM alerts", &[]).await.unwrap().get(0)
 }
 
-/// Until the device that was heard last then would be silent for whoever does not know better.
-async fn until_long_after(app: &TestApp, ts: Timestamp) {
-    let late = ts + INTERVAL + INTERVAL;
-    until("twice the interval to be over", async || {
-        let now: Timestamp = app.owner().query_one("SELECT clock_timestamp()", &[]).await.unwrap().get(0);
-        (now > late).then_some(())
-    })
-    .await;
+/// Until a device that is heard last now would be silent for whoever does not know better.
+async fn wait_long() {
+    let late = Timestamp::now() + INTERVAL + INTERVAL;
+    until("twice the interval to be over", async || (Timestamp::now() > late).then_some(())).await;
 }
 
 const ALERTS: &str = "SELECT count(*) FROM alerts";
@@ -70,7 +73,6 @@ const ALERTS: &str = "SELECT count(*) FROM alerts";
 #[tokio::test]
 async fn a_device_that_stops_is_told_though_nothing_else_comes_and_it_is_over_when_it_is_heard_again() {
     let mut app = quiet().await;
-    app.start(all()).await;
     let last = hear(&app, "tank-1").await;
     app.wait_for_delivered(1).await;
     let told = app.heard().remove(0);
@@ -96,10 +98,9 @@ async fn a_device_that_stops_is_told_though_nothing_else_comes_and_it_is_over_wh
 #[tokio::test]
 async fn only_the_device_that_stops_is_silent() {
     let mut app = quiet().await;
-    app.start(all()).await;
     let last = hear(&app, "tank-1").await;
     until("the one that stopped to be told, and the other to have had its time", async || {
-        app.publish(level("tank-2").0).await;
+        app.publish(level("tank-2", Timestamp::now())).await;
         let is_told = app.heard().len() == 1;
         (is_told && Timestamp::now() > last + INTERVAL + INTERVAL + INTERVAL).then_some(())
     })
@@ -112,14 +113,12 @@ async fn only_the_device_that_stops_is_silent() {
 #[tokio::test]
 async fn nobody_is_silent_while_ingestion_is_stopped() {
     let mut app = quiet().await;
-    app.start(all()).await;
     let last = hear(&app, "tank-1").await;
     app.stop().await;
+    let heard = hear_next(&app, last).await;
     assert_eq!(app.count(ALERTS).await, 0);
     app.start(Roles::of(&[Role::Detect, Role::Deliver])).await;
-    let (body, heard) = level("tank-1");
-    app.publish(body).await;
-    until_long_after(&app, heard).await;
+    wait_long().await;
     assert_eq!(app.count(ALERTS).await, 0);
     assert_eq!(app.messages_in_stream().await, 1, "what the device said waits for us");
 
@@ -136,11 +135,10 @@ async fn nobody_is_silent_while_ingestion_is_stopped() {
 #[tokio::test]
 async fn the_watermark_alone_keeps_a_stopped_ingestion_from_paging() {
     let mut app = quiet().await;
-    app.start(all()).await;
     let last = hear(&app, "tank-1").await;
     app.stop().await;
     app.start(Roles::of(&[Role::Detect, Role::Deliver])).await;
-    until_long_after(&app, last).await;
+    wait_long().await;
     assert_eq!(app.count(ALERTS).await, 0);
     // That detection was looking shows when ingestion gives its word.
     app.owner().batch_execute("UPDATE watermarks SET heard_until = clock_timestamp()").await.unwrap();
@@ -152,16 +150,14 @@ async fn the_watermark_alone_keeps_a_stopped_ingestion_from_paging() {
 #[tokio::test]
 async fn nobody_is_silent_while_the_stream_holds_what_is_not_stored() {
     let mut app = quiet().await;
-    app.start(all()).await;
-    hear(&app, "tank-1").await;
+    let last = hear(&app, "tank-1").await;
     // Ingestion runs, and can't store what it reads.
     let mut blocker = pool::connect_owner(&app.database.config.database).await.unwrap();
     let lock = blocker.transaction().await.unwrap();
     lock.batch_execute("LOCK TABLE flushes IN SHARE MODE").await.unwrap();
-    let (body, heard) = level("tank-1");
-    app.publish(body).await;
+    let heard = hear_next(&app, last).await;
     let published = Timestamp::now();
-    until_long_after(&app, heard).await;
+    wait_long().await;
     let word = word(&app).await.unwrap();
     assert!(word <= published, "{word} is after {published}");
     assert_eq!(app.count(ALERTS).await, 0);
