@@ -40,6 +40,7 @@ mod retention;
 mod rule_commands;
 mod rule_test;
 mod rules;
+mod same_alerts;
 mod secrecy;
 mod selection;
 mod silences;
