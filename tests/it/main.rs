@@ -7,6 +7,7 @@ mod alerts;
 mod answers;
 mod api;
 mod architecture;
+mod at_once;
 mod bench;
 mod by_hand;
 mod commands;
