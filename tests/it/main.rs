@@ -19,6 +19,7 @@ mod detect;
 mod deviation;
 mod devices;
 mod egress;
+mod flapping;
 mod heartbeat;
 mod horizon;
 mod ingest;
