@@ -198,9 +198,12 @@ mod tests {
         changes
     }
 
+    /// What the rule waits for, readings, and what they lead to.
+    type Case<'a> = (Timing, &'a str, &'a [(char, i64)]);
+
     #[test]
     fn a_table_of_what_leads_to_what() {
-        let cases: &[(Timing, &str, &[(char, i64)])] = &[
+        let cases: &[Case<'_>] = &[
             (timing(0, 0, None), "ccbbcc", &[('f', 2), ('e', 4)]),
             (timing(0, 0, None), "bcbc", &[('f', 0), ('e', 1), ('f', 2), ('e', 3)]),
             // Between the thresholds nothing changes, whichever side it came from.
