@@ -172,7 +172,8 @@ UPDATE alert_events e SET disposition = CASE
     WHEN EXISTS (SELECT FROM notifications n WHERE n.alert_id = a.alert_id) THEN 'notified'
     ELSE 'unrouted' END
 FROM alerts a WHERE a.alert_id = e.alert_id AND e.kind = 'opened';
-ALTER TABLE rule_state DROP COLUMN burning_alert_id;
+-- What a late breach is told by stands in the alerts.
+ALTER TABLE rule_state DROP COLUMN burning_alert_id, DROP COLUMN late_fired_at;
 
 -- The episode of its alert that a notification is about; one that tells of many alerts has a row here for each.
 ALTER TABLE notifications ADD COLUMN episode int NOT NULL DEFAULT 1;

@@ -70,6 +70,8 @@ section! {
         lease_seconds: u64,
         commit_interval_ms: u64,
         readings_per_step: usize,
+        series_cache_size: usize,
+        window_cache_minutes: usize,
         notify_max_age_seconds: u64,
         group_above: usize,
     }

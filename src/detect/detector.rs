@@ -209,6 +209,9 @@ impl Detector {
         if let Some((versions, _)) = upkeep {
             self.refresh(&client, versions).await?;
         }
+        if sweep {
+            self.look_after_memory();
+        }
         let Some(active) = &mut self.active else { return Ok(Step::StandingBy) };
         let floor = if sweep { 0 } else { active.floor };
         let limit = if self.one_by_one { 1 } else { self.settings.readings_per_step };
@@ -290,6 +293,25 @@ impl Detector {
             Settled::Changed(versions) => self.refresh(client, versions).await?,
         }
         Ok(())
+    }
+
+    /// Keeps memory within its bounds, and shows what is in it.
+    fn look_after_memory(&mut self) {
+        let Some(active) = &mut self.active else { return };
+        let config::Detect { series_cache_size, window_cache_minutes, .. } = self.settings;
+        let forgotten = active.memory.make_room(series_cache_size, window_cache_minutes);
+        if forgotten > 0 {
+            tracing::debug!(
+                forgotten,
+                "no room for all series, those heard longest ago are read again when heard"
+            );
+            self.metrics.detect_series_forgotten.inc_by(forgotten as u64);
+        }
+        let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.metrics.rules_faulted.set(gauge(active.memory.setup.faulted.len()));
+        self.metrics.rules_unrouted.set(gauge(active.memory.setup.unrouted().count()));
+        self.metrics.detect_series.set(gauge(active.memory.series.len()));
+        self.metrics.detect_window_minutes.set(gauge(active.memory.buckets()));
     }
 
     fn count(&self, accounts: &Accounts, late_breaches_covered: u64) {

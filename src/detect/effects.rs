@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::late::LateBreach;
 use super::memory::Setup;
 use super::scene::{Moment, Scene, theirs};
 use crate::model::alert::{Alert, AlertState, Disposition, Happening, Life, Told};
@@ -86,6 +87,8 @@ pub struct Effects {
     pub tells: Vec<Tell>,
     /// Cooldowns that were over while the rule burned.
     pub cooldowns_over: HashSet<(SeriesId, RuleId)>,
+    /// Breaches that came late: whether they are told is found out when they are settled.
+    pub late: Vec<LateBreach>,
     /// Breaches that came late and that an alert had told.
     pub late_breaches_covered: u64,
 }
@@ -142,6 +145,6 @@ impl Effects {
 
     /// Whether somebody is waiting for it.
     pub fn is_urgent(&self) -> bool {
-        !self.lives.is_empty()
+        !self.lives.is_empty() || !self.late.is_empty()
     }
 }

@@ -251,13 +251,8 @@ pub async fn mark_faulted(
 }
 
 fn warn_of_unrouted(setup: &Setup) {
-    for rule in setup.rules.values().flatten() {
-        let is_told = |id: &DestinationId| {
-            setup.destinations.get(id).is_some_and(|destination| destination.tenant == rule.tenant)
-        };
-        if !rule.destinations.iter().any(is_told) {
-            tracing::warn!(rule_id = %rule.id, rule = %rule.name, "rule names no destination: nobody is told of its alerts");
-        }
+    for rule in setup.unrouted() {
+        tracing::warn!(rule_id = %rule.id, rule = %rule.name, "rule names no destination: nobody is told of its alerts");
     }
 }
 
@@ -300,12 +295,7 @@ fn state(row: &Row) -> Result<State, DatabaseError> {
         clear_since: time("clear_since"),
         decision,
     };
-    Ok(State {
-        episode,
-        cooldown_from: time("last_fired_at"),
-        late_fired_at: time("late_fired_at"),
-        life: life(row)?,
-    })
+    Ok(State { episode, cooldown_from: time("last_fired_at"), life: life(row)? })
 }
 
 fn life(row: &Row) -> Result<Option<Life>, DatabaseError> {

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::scene::{Moment, Scene};
+use super::scene::{Moment, Scene, theirs};
 use super::watch::{State, Watch};
 use super::window::Window;
 use crate::model::condition::Check;
@@ -57,6 +57,13 @@ impl Setup {
     ) -> impl Iterator<Item = &Arc<Rule>> {
         let of_metric = self.rules.get(&(tenant, metric.to_owned())).into_iter().flatten();
         of_metric.filter(move |rule| rule.devices.selects(device, tags))
+    }
+
+    /// Rules that tell nobody.
+    pub fn unrouted(&self) -> impl Iterator<Item = &Arc<Rule>> {
+        let nobody =
+            |rule: &&Arc<Rule>| theirs(&self.destinations, rule.tenant, &rule.destinations).is_empty();
+        self.rules.values().flatten().filter(nobody)
     }
 
     /// What is looked for in silence.
@@ -152,8 +159,34 @@ impl Memory {
         self.series.get(&series)?.watches.iter().find(|watch| watch.rule.id == rule)
     }
 
+    /// Forgets series until there is room: those heard longest ago first, and a tenth more than must be, so that it is not every
+    /// second's work. They are met again when they are heard. What is not settled stays, and so does that for which time alone
+    /// may change something. Returns how many are forgotten.
+    pub fn make_room(&mut self, most_series: usize, most_minutes: usize) -> usize {
+        let (before, mut minutes) = (self.series.len(), self.buckets());
+        if before <= most_series && minutes <= most_minutes {
+            return 0;
+        }
+        let can_go = self.series.iter().filter(|(_, series)| !series.is_unsettled && !series.is_active());
+        let mut can_go: Vec<_> = can_go.map(|(id, series)| (series.arrived, *id)).collect();
+        can_go.sort_unstable();
+        for (_, id) in can_go {
+            if self.series.len() <= most_series - most_series / 10
+                && minutes <= most_minutes - most_minutes / 10
+            {
+                break;
+            }
+            let gone = self.series.remove(&id);
+            minutes -= gone.and_then(|series| series.window).map_or(0, |window| window.len());
+        }
+        before - self.series.len()
+    }
+
     /// Minutes that all windows hold together.
     pub fn buckets(&self) -> usize {
         self.series.values().filter_map(|series| series.window.as_ref()).map(Window::len).sum()
     }
 }
+
+#[cfg(test)]
+mod tests;

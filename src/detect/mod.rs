@@ -9,6 +9,7 @@ pub mod detector;
 pub mod effects;
 pub mod episode;
 pub mod judge;
+pub mod late;
 pub mod load;
 pub mod memory;
 pub mod owed;

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use super::effects::TimelineEvent;
 use super::judge::Judged;
+use super::late::{load_stretches, open_untold};
 use super::load::Versions;
 use super::memory::Memory;
 use super::tell::{Facts, Told, notifications};
@@ -102,19 +103,25 @@ async fn settle_effects(
     telling: Telling<'_>,
 ) -> Result<Accounts, DatabaseError> {
     let effects = &mut judged.effects;
+    if !effects.is_urgent() {
+        return Ok(Accounts::default());
+    }
+    if !effects.late.is_empty() {
+        let stored = load_stretches(transaction, &effects.late).await?;
+        open_untold(memory, &stored, effects);
+    }
     if effects.lives.is_empty() {
         return Ok(Accounts::default());
     }
     let mut alerts: Vec<&mut Alert> = effects.alerts.iter_mut().map(|(alert, _)| alert).collect();
     load_points(transaction, &mut alerts).await?;
     let new = write::alerts(transaction, &effects.alerts, &effects.lives, &memory.series).await?;
-    // One breach is one alert, however often it is judged: what is known already, or lies in another, is not told again.
+    // One breach is one alert, however often it is judged: what is known already is not told again.
     let known: HashSet<AlertId> =
         effects.alerts.iter().map(|(alert, _)| alert.id).filter(|id| !new.contains(id)).collect();
     effects.lives.retain(|alert, _| !known.contains(alert));
     effects.tells.retain(|tell| !known.contains(&tell.alert));
     effects.events.retain(|event| !known.contains(&event.alert));
-    effects.late_breaches_covered += known.len() as u64;
 
     let mut told: HashMap<AlertId, Told> = effects
         .alerts

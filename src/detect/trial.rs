@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::judge::Judged;
+use super::late::open_untold;
 use super::memory::{Memory, Series};
 use super::owed::OwedFlush;
 use super::scene::Moment;
@@ -117,6 +118,7 @@ impl Trial {
         let flush = OwedFlush { id: self.flushes, arrived: second(arrived), readings };
         let moment = self.moment();
         self.judged.judge(&mut self.memory, &flush, moment).unwrap();
+        open_untold(&self.memory, &[], &mut self.judged.effects);
         self.judged.tell_again(&mut self.memory, moment);
     }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::effects::{Effects, Line, Tell};
 use super::episode::{Change, Episode, Level, Timing, after};
+use super::late::LateBreach;
 use super::scene::Scene;
 use crate::model::alert::{Alert, AlertState, Decision, Disposition, Happening, Life, Told};
 use crate::model::ids::AlertId;
@@ -30,14 +31,12 @@ pub struct State {
     pub episode: Episode,
     /// Cooldown runs from here: when it fired, or a whole number of cooldowns later while it burns.
     pub cooldown_from: Option<UnixMicros>,
-    /// The latest breach among those that came late which opened an alert.
-    pub late_fired_at: Option<UnixMicros>,
     /// The latest alert.
     pub life: Option<Life>,
 }
 
 /// What changes of a state, but for the life: to see whether it did.
-type Mark = (bool, u64, [Option<UnixMicros>; 6]);
+type Mark = (bool, u64, [Option<UnixMicros>; 5]);
 
 impl State {
     /// To be compared with a later one.
@@ -49,7 +48,6 @@ impl State {
             episode.clear_since,
             episode.decision.as_ref().map(|decision| decision.ts),
             self.cooldown_from,
-            self.late_fired_at,
         ];
         (episode.raised, episode.recent, times)
     }
@@ -61,7 +59,6 @@ impl State {
         self.episode.is_at_rest()
             && self.life.as_ref().is_none_or(|life| life.state == AlertState::Resolved)
             && is_over(self.cooldown_from)
-            && is_over(self.late_fired_at)
     }
 
     /// Works off the time up to `to`, in which nothing came.
@@ -102,28 +99,25 @@ impl State {
         }
     }
 
-    /// A breach that came after a later reading had been judged. Its neighbours are silent for a cooldown, and what an alert
-    /// covers is told; but a later alert has not told it.
-    pub fn judge_late(&mut self, scene: &Scene<'_>, decision: Decision, effects: &mut Effects) {
+    /// A breach that came after a later reading had been judged. What the latest alert tells, or its cooldown, is told; all else
+    /// is found out when it is settled (`late.rs`).
+    pub fn judge_late(&self, scene: &Scene<'_>, decision: Decision, effects: &mut Effects) {
         let ts = decision.ts;
-        let cools = |fired: Option<UnixMicros>| {
-            fired.is_some_and(|fired| fired <= ts && ts < after(fired, scene.rule.cooldown_micros.max(1)))
-        };
-        let is_covered = self.life.as_ref().is_some_and(|life| {
+        let cools =
+            self.cooldown_from.is_some_and(|from| from <= ts && ts < after(from, scene.rule.cooldown_micros));
+        let is_told = self.life.as_ref().is_some_and(|life| {
             let is_before_its_end = match life.ended_at {
                 Some(ended_at) => ts < ended_at,
                 None => self.episode.fires_since.is_some(),
             };
             life.breached_at <= ts && is_before_its_end
         });
-        if is_covered || cools(self.cooldown_from) || cools(self.late_fired_at) {
+        if is_told || cools {
             effects.late_breaches_covered += 1;
             return;
         }
-        self.late_fired_at = Some(ts);
-        let mut life = self.open(scene, ts, ts, decision, true, effects);
-        // What came after it was judged before: whatever it is in now, another alert says.
-        self.end_life(scene, &mut life, ts, effects);
+        let (rule, series, moment) = (Arc::clone(scene.rule), scene.series, scene.moment);
+        effects.late.push(LateBreach { series, rule, decision, moment });
     }
 
     fn fire(&mut self, scene: &Scene<'_>, at: UnixMicros, breached_at: UnixMicros, effects: &mut Effects) {
@@ -143,76 +137,17 @@ impl State {
             }
             None => {
                 self.cooldown_from = Some(at);
-                let life = self.open(scene, at, breached_at, decision, false, effects);
+                let life = open(scene, at, breached_at, decision, false, effects);
                 self.life = Some(life);
             }
         }
     }
 
-    fn open(
-        &self,
-        scene: &Scene<'_>,
-        at: UnixMicros,
-        breached_at: UnixMicros,
-        decision: Decision,
-        out_of_order: bool,
-        effects: &mut Effects,
-    ) -> Life {
-        let rule = scene.rule;
-        let severity = severity(rule, breached_at, at, Some(&decision));
-        let alert = Alert {
-            id: AlertId::new(),
-            tenant: rule.tenant,
-            rule: rule.id,
-            rule_version: rule.version,
-            series: scene.series,
-            breached_at,
-            fired_at: at,
-            decision,
-            tags: scene.tags.clone(),
-            points: Vec::new(),
-            late: out_of_order || at < scene.moment.late_before,
-        };
-        let mut life = Life {
-            alert: alert.id,
-            state: AlertState::Open,
-            severity,
-            episodes: 1,
-            breached_at,
-            ended_at: None,
-            historical: at < scene.moment.notify_from,
-            silence: None,
-            told: Told::Nothing,
-            told_at: None,
-            told_destinations: Vec::new(),
-        };
-        effects.alerts.push((alert, Arc::clone(rule)));
-        let disposition = if life.historical {
-            Disposition::Historical
-        } else {
-            tell(scene, &mut life, at, Happening::Opened, effects)
-        };
-        effects.happen(scene, &life, Line::of(Happening::Opened, at).fired(disposition));
-        life
-    }
-
     fn resolve(&mut self, scene: &Scene<'_>, ended_at: UnixMicros, effects: &mut Effects) {
         if let Some(mut life) = self.life.take() {
-            self.end_life(scene, &mut life, ended_at, effects);
+            end_life(scene, &mut life, ended_at, effects);
             self.life = Some(life);
         }
-    }
-
-    fn end_life(&self, scene: &Scene<'_>, life: &mut Life, ended_at: UnixMicros, effects: &mut Effects) {
-        life.ended_at = Some(ended_at);
-        if life.state == AlertState::Resolved {
-            // Somebody has resolved it before it was over.
-            effects.keep(life);
-            return;
-        }
-        life.state = AlertState::Resolved;
-        tell_end(scene, life, effects);
-        effects.happen(scene, life, Line::of(Happening::Resolved, ended_at));
     }
 
     /// Notes that a cooldown was over while it burned.
@@ -317,6 +252,72 @@ pub fn timing(rule: &Rule) -> Timing {
         resolve_after_micros: rule.resolve_after_micros,
         m_of_n: rule.condition.m_of_n,
     }
+}
+
+/// A breach that came late and that nothing tells: an alert, and it is over. What came after it was judged before; whatever it
+/// is in now, another alert says.
+pub fn open_late(scene: &Scene<'_>, decision: Decision, effects: &mut Effects) {
+    let ts = decision.ts;
+    let mut life = open(scene, ts, ts, decision, true, effects);
+    end_life(scene, &mut life, ts, effects);
+}
+
+fn open(
+    scene: &Scene<'_>,
+    at: UnixMicros,
+    breached_at: UnixMicros,
+    decision: Decision,
+    out_of_order: bool,
+    effects: &mut Effects,
+) -> Life {
+    let rule = scene.rule;
+    let severity = severity(rule, breached_at, at, Some(&decision));
+    let alert = Alert {
+        id: AlertId::new(),
+        tenant: rule.tenant,
+        rule: rule.id,
+        rule_version: rule.version,
+        series: scene.series,
+        breached_at,
+        fired_at: at,
+        decision,
+        tags: scene.tags.clone(),
+        points: Vec::new(),
+        late: out_of_order || at < scene.moment.late_before,
+    };
+    let mut life = Life {
+        alert: alert.id,
+        state: AlertState::Open,
+        severity,
+        episodes: 1,
+        breached_at,
+        ended_at: None,
+        historical: at < scene.moment.notify_from,
+        silence: None,
+        told: Told::Nothing,
+        told_at: None,
+        told_destinations: Vec::new(),
+    };
+    effects.alerts.push((alert, Arc::clone(rule)));
+    let disposition = if life.historical {
+        Disposition::Historical
+    } else {
+        tell(scene, &mut life, at, Happening::Opened, effects)
+    };
+    effects.happen(scene, &life, Line::of(Happening::Opened, at).fired(disposition));
+    life
+}
+
+fn end_life(scene: &Scene<'_>, life: &mut Life, ended_at: UnixMicros, effects: &mut Effects) {
+    life.ended_at = Some(ended_at);
+    if life.state == AlertState::Resolved {
+        // Somebody has resolved it before it was over.
+        effects.keep(life);
+        return;
+    }
+    life.state = AlertState::Resolved;
+    tell_end(scene, life, effects);
+    effects.happen(scene, life, Line::of(Happening::Resolved, ended_at));
 }
 
 /// How bad a breach is that holds since `since` at `now`.

@@ -31,11 +31,6 @@ fn timestamp(at: UnixMicros) -> Timestamp {
     at.to_timestamp()
 }
 
-/// Whole ones, as rules are written.
-fn seconds(micros: i64) -> i32 {
-    i32::try_from(micros / 1_000_000).unwrap_or(i32::MAX)
-}
-
 /// Merges rollups into those that are there.
 ///
 /// # Errors
@@ -117,7 +112,6 @@ pub async fn states(
     let evidence = decisions().map(|decision| decision.map(|d| as_json(&d.evidence)).transpose());
     let evidence: Vec<Option<Value>> = evidence.collect::<Result<_, _>>()?;
     let fired: Vec<_> = states().map(|state| state.cooldown_from.map(timestamp)).collect();
-    let late: Vec<_> = states().map(|state| state.late_fired_at.map(timestamp)).collect();
     let alerts: Vec<_> = states().map(|state| state.life.as_ref().map(|life| life.alert.0)).collect();
     let statement = transaction.prepare_cached(UPSERT_STATE).await?;
     transaction
@@ -125,7 +119,7 @@ pub async fn states(
             &statement,
             &[
                 &rules, &series, &tenants, &versions, &raised, &recent, &holds, &fires, &clear, &decided,
-                &values, &evidence, &fired, &late, &alerts,
+                &values, &evidence, &fired, &alerts,
             ],
         )
         .await?;
@@ -173,8 +167,6 @@ pub async fn alerts(
     let late: Vec<_> = alerts().map(|alert| alert.late).collect();
     let severities: Vec<_> = opened.iter().map(|(_, _, life, _)| life.severity.as_str()).collect();
     let historical: Vec<_> = opened.iter().map(|(_, _, life, _)| life.historical).collect();
-    let ended: Vec<_> = opened.iter().map(|(_, _, life, _)| life.ended_at.map(timestamp)).collect();
-    let cooldowns: Vec<_> = opened.iter().map(|(_, rule, ..)| seconds(rule.cooldown_micros)).collect();
     let statement = transaction.prepare_cached(INSERT_ALERTS).await?;
     let rows = transaction
         .query(
@@ -197,8 +189,6 @@ pub async fn alerts(
                 &late,
                 &severities,
                 &historical,
-                &ended,
-                &cooldowns,
             ],
         )
         .await?;

@@ -112,6 +112,16 @@ pub struct Metrics {
     pub episodes: Family<ByDisposition, Counter>,
     /// 1 while this process is the active detector.
     pub detector_active: Gauge,
+    /// Rules that can't be judged.
+    pub rules_faulted: Gauge,
+    /// Rules that are judged and tell nobody.
+    pub rules_unrouted: Gauge,
+    /// Series that detection has in memory.
+    pub detect_series: Gauge,
+    /// Minutes of windows that detection has in memory.
+    pub detect_window_minutes: Gauge,
+    /// Series that detection forgot because there was no room.
+    pub detect_series_forgotten: Counter,
     /// Attempts on record, by outcome.
     pub delivery_attempts: Family<ByOutcome, Counter>,
     /// Attempts whose worker died, found by this process.
@@ -159,6 +169,11 @@ impl Metrics {
             episodes_fired: Counter::default(),
             episodes: Family::default(),
             detector_active: Gauge::default(),
+            rules_faulted: Gauge::default(),
+            rules_unrouted: Gauge::default(),
+            detect_series: Gauge::default(),
+            detect_window_minutes: Gauge::default(),
+            detect_series_forgotten: Counter::default(),
             delivery_attempts: Family::default(),
             deliveries_rescued: Counter::default(),
             deliveries_in_flight: Gauge::default(),
@@ -231,6 +246,19 @@ impl Metrics {
         r.register("episodes_fired", "Episodes that fired", metrics.episodes_fired.clone());
         r.register("episodes", "Episodes that fired, by what became of them", metrics.episodes.clone());
         r.register("detector_active", "1 in the process that detects", metrics.detector_active.clone());
+        r.register("rules_faulted", "Rules that can't be judged", metrics.rules_faulted.clone());
+        r.register("rules_unrouted", "Rules that tell nobody", metrics.rules_unrouted.clone());
+        r.register("detect_series", "Series in memory", metrics.detect_series.clone());
+        r.register(
+            "detect_window_minutes",
+            "Minutes of windows in memory",
+            metrics.detect_window_minutes.clone(),
+        );
+        r.register(
+            "detect_series_forgotten",
+            "Series forgotten for want of room, read again when heard",
+            metrics.detect_series_forgotten.clone(),
+        );
         r.register("delivery_attempts", "Attempts on record", metrics.delivery_attempts.clone());
         r.register("deliveries_rescued", "Attempts cut short by a crash", metrics.deliveries_rescued.clone());
         r.register("deliveries_in_flight", "Requests under way", metrics.deliveries_in_flight.clone());

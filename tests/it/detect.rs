@@ -111,6 +111,38 @@ async fn a_breach_older_than_the_last_one_fires_late_and_without_a_storm() {
 }
 
 #[tokio::test]
+async fn a_series_that_was_forgotten_for_want_of_room_goes_on_as_if_it_had_not_been() {
+    let mut app =
+        TestApp::new(&[("detect.series_cache_size", "1"), ("detect.window_cache_minutes", "1")]).await;
+    let condition = json!({ "kind": "deviation_from_mean", "window_minutes": 10, "min_buckets": 5 });
+    app.add_rule("unusual", "pressure", condition, 900, &[app.destination]).await;
+    app.start(roles()).await;
+    let metrics = app.running.as_ref().unwrap().metrics.clone();
+    for minutes_ago in (1_i32..9).rev() {
+        for device in ["pump-1", "pump-2", "pump-3"] {
+            app.publish(reading(
+                device,
+                "pressure",
+                5.0 + f64::from(minutes_ago % 2) * 0.1,
+                i64::from(minutes_ago) * 60,
+            ))
+            .await;
+        }
+    }
+    app.wait_until_judged().await;
+    until("all windows to be forgotten", async || {
+        let forgotten =
+            metrics.detect_series_forgotten.get() >= 3 && metrics.detect_window_minutes.get() == 0;
+        forgotten.then_some(())
+    })
+    .await;
+    app.publish(reading("pump-2", "pressure", 9.0, 0)).await;
+    app.wait_until_judged().await;
+    assert_eq!(app.count("SELECT count(*) FROM alerts").await, 1, "its minutes are read again");
+    app.stop().await;
+}
+
+#[tokio::test]
 async fn a_rule_that_cannot_be_read_is_marked_faulted_and_stops_nobody() {
     let mut app = TestApp::new(&[]).await;
     let broken = json!({ "kind": "above_threshold", "threshold": "high" });
@@ -128,6 +160,11 @@ async fn a_rule_that_cannot_be_read_is_marked_faulted_and_stops_nobody() {
         assert_eq!(state, "faulted");
         assert!(fault.is_some_and(|fault| fault.contains("condition")), "{fault:?}");
     }
+    let metrics = app.running.as_ref().unwrap().metrics.clone();
+    until("two faulted rules in the metrics", async || (metrics.rules_faulted.get() == 2).then_some(()))
+        .await;
+    app.owner().batch_execute("UPDATE rules SET destination_ids = '{}' WHERE name = 'hot'").await.unwrap();
+    until("a rule that tells nobody", async || (metrics.rules_unrouted.get() == 1).then_some(())).await;
     let mend = r#"UPDATE rules SET condition = '{"kind": "above_threshold", "threshold": 80}' WHERE name = 'broken'"#;
     app.owner().batch_execute(mend).await.unwrap();
     let mended = "SELECT count(*) FROM rules WHERE name = 'broken' AND state = 'active' AND fault IS NULL";

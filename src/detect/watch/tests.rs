@@ -222,6 +222,19 @@ fn a_late_breach_is_an_alert_of_its_own_unless_one_covers_it() {
 }
 
 #[test]
+fn a_late_breach_that_lies_in_an_older_alert_is_told_by_it_and_covers_nothing_more() {
+    let mut trial = hot(json!({ "cooldown": 20 }));
+    trial.live(&[(100.0, 90.0), (130.0, 70.0), (200.0, 90.0), (210.0, 70.0)]);
+    trial.readings(&[(110.0, 90.0)]);
+    assert_eq!(trial.alerts().len(), 2, "the first burned until 130");
+    let mut trial = hot(json!({ "cooldown": 20 }));
+    trial.live(&[(100.0, 90.0), (101.0, 70.0), (200.0, 90.0), (210.0, 70.0)]);
+    trial.readings(&[(119.0, 90.0), (120.0, 90.0), (139.0, 90.0), (140.0, 90.0)]);
+    let late: Vec<_> = trial.alerts()[2..].iter().map(|alert| alert.0).collect();
+    assert_eq!(late, [120, 140], "119 lies in the cooldown of the first, and has none of its own");
+}
+
+#[test]
 fn the_same_comes_of_the_same_readings_however_late_they_are_judged() {
     let readings: Vec<(f64, f64)> =
         (0..400).map(|n| (f64::from(n) * 10.0, if (n * n) % 37 < 9 { 90.0 } else { 70.0 })).collect();

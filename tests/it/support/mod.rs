@@ -6,6 +6,7 @@ pub mod command;
 pub mod courier;
 pub mod database;
 pub mod faults;
+pub mod heard;
 pub mod house;
 pub mod load;
 pub mod owed;
