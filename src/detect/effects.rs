@@ -70,6 +70,8 @@ pub struct Tell {
     pub event: Happening,
     /// Who.
     pub destinations: Vec<DestinationId>,
+    /// How it stood then, if it is told as over: it may burn again by the time that is written.
+    pub over: Option<Box<Life>>,
 }
 
 /// What judging led to.
@@ -126,7 +128,8 @@ impl Effects {
             life.told_at = Some(moment.timestamp);
             let destinations = theirs(&setup.destinations, tenant, &life.told_destinations);
             let (alert, episode, event) = (life.alert, life.episodes, Happening::Resolved);
-            self.tells.push(Tell { alert, episode, series, event, destinations });
+            let over = Some(Box::new(life.clone()));
+            self.tells.push(Tell { alert, episode, series, event, destinations, over });
         }
         self.keep(&life);
         self.events.push(TimelineEvent {

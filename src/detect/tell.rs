@@ -74,8 +74,8 @@ pub fn notifications(tells: &[Tell], facts: &Facts<'_>) -> (Vec<Notification>, H
     (notifications, grouped)
 }
 
-/// Of what happened to an alert at once, the least that tells all: that it opened, and that it is over; what happened in
-/// between shows in how it stands.
+/// Of what happened to an alert at once, the least that tells all: that it opened, and that it is over, if that is the last
+/// word; what happened in between shows in how it stands.
 fn once_each(tells: &[Tell]) -> Vec<&Tell> {
     let mut by_alert: HashMap<AlertId, Vec<&Tell>> = HashMap::new();
     let mut order = Vec::new();
@@ -91,7 +91,8 @@ fn once_each(tells: &[Tell]) -> Vec<&Tell> {
         let Some(of_alert) = by_alert.remove(&alert) else { continue };
         let opens = |tell: &&&Tell| matches!(tell.event, Happening::Opened | Happening::Reopened);
         let opened = of_alert.iter().find(opens).copied();
-        let resolved = of_alert.iter().rfind(|tell| tell.event == Happening::Resolved).copied();
+        // Over in between, it burns again.
+        let resolved = of_alert.last().filter(|tell| tell.event == Happening::Resolved).copied();
         let worst = of_alert.iter().find(|tell| tell.event == Happening::Escalated).copied();
         let goes_on = worst.or_else(|| of_alert.last().copied());
         match (opened, resolved) {
@@ -102,7 +103,7 @@ fn once_each(tells: &[Tell]) -> Vec<&Tell> {
     kept
 }
 
-fn notice<'a>(id: NotificationId, tell: &Tell, facts: &'a Facts<'_>) -> Option<Notice<'a>> {
+fn notice<'a>(id: NotificationId, tell: &'a Tell, facts: &'a Facts<'_>) -> Option<Notice<'a>> {
     let told = facts.alerts.get(&tell.alert)?;
     let series = facts.series.get(&tell.series)?;
     let rule =
@@ -111,7 +112,7 @@ fn notice<'a>(id: NotificationId, tell: &Tell, facts: &'a Facts<'_>) -> Option<N
         id,
         event: tell.event,
         alert: &told.alert,
-        life: facts.lives.get(&tell.alert)?,
+        life: tell.over.as_deref().or_else(|| facts.lives.get(&tell.alert))?,
         rule,
         device: &series.device,
         metric: &series.metric,

@@ -131,6 +131,9 @@ impl State {
                 life.ended_at = None;
                 effects.happen(scene, life, Line::of(Happening::Reopened, at).fired(Disposition::CooledDown));
                 self.escalate(scene, at, Some(&decision), effects);
+                if at >= scene.moment.notify_from {
+                    self.promote(scene, at, effects);
+                }
             }
             None => {
                 self.cooldown_from = Some(at);
@@ -188,7 +191,7 @@ impl State {
         }
     }
 
-    /// What was taken for old burns still: it is told after all. `at`: when that is known, of the readings.
+    /// What was taken for old burns still, or again: it is told after all. `at`: when that is known, of the readings.
     pub fn promote(&mut self, scene: &Scene<'_>, at: UnixMicros, effects: &mut Effects) {
         let Some(life) = self.life.as_mut().filter(|life| life.historical) else { return };
         life.historical = false;
@@ -358,6 +361,7 @@ fn tell(
         series: scene.series,
         event,
         destinations,
+        over: None,
     });
     Disposition::Notified
 }
@@ -378,6 +382,7 @@ pub fn tell_end(scene: &Scene<'_>, life: &mut Life, effects: &mut Effects) {
             series: scene.series,
             event,
             destinations,
+            over: Some(Box::new(life.clone())),
         });
     }
 }

@@ -31,7 +31,7 @@ SELECT count(*) AS fired,
        count(*) FILTER (WHERE e.disposition = 'cooled_down' AND e.kind = 'reopened') AS cooled_down,
        count(*) FILTER (WHERE e.disposition = 'historical' AND (a.historical OR EXISTS (
          SELECT FROM alert_events later
-         WHERE later.alert_id = e.alert_id AND later.episode = e.episode AND later.kind = 'still_burning'
+         WHERE later.alert_id = e.alert_id AND later.episode >= e.episode AND later.kind = 'still_burning'
            AND later.event_id > e.event_id
        ))) AS historical,
        count(*) FILTER (WHERE e.disposition = 'unrouted' AND EXISTS (

@@ -13,5 +13,6 @@ pub mod owed;
 pub mod process;
 pub mod proxy;
 pub mod receiver;
+pub mod sameness;
 pub mod server;
 pub mod wait;
