@@ -26,9 +26,12 @@ test: build ## run all tests against throw-away servers; ARGS="name" runs some
 prove: build ## kill the service for a minute and check its promises; ARGS="--scenario flood" for others
 	$(WATCHBELL) prove $(ARGS)
 
-bench: ## measure the service beside its limits (a release build; some minutes); ARGS="--quick"
+# What `make bench` measures.
+BENCH ?= ingest detect
+
+bench: ## measure the service beside its limits (a release build; some minutes); BENCH=detect ARGS="--quick"
 	$(CARGO) build --release --locked
-	$(CARGO_TARGET_DIR)/release/watchbell bench ingest $(ARGS)
+	set -e; for what in $(BENCH); do $(CARGO_TARGET_DIR)/release/watchbell bench $$what $(ARGS); done
 
 check: ## format, lints and documentation, warnings denied
 	$(CARGO) fmt --check

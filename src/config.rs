@@ -13,7 +13,7 @@ use config::{Environment, File, FileFormat, Value, ValueKind};
 use secrecy::{ExposeSecret, SecretString};
 
 pub use self::sections::{
-    Api, Config, Database, Deliver, Detect, Ingest, Log, Nats, OnFlushFailure, Secrets, Source,
+    Api, Config, Database, Deliver, Detect, Ingest, Log, Nats, OnFlushFailure, PublicUrl, Secrets, Source,
 };
 
 /// The defaults, with every key explained.

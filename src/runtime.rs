@@ -43,6 +43,7 @@ use crate::ingest::repeaters::Repeaters;
 use crate::ingest::resolve::Resolver;
 use crate::ingest::retention::Retention;
 use crate::ingest::stream;
+use crate::ingest::watermark::Watermark;
 use crate::telemetry::metrics::Metrics;
 
 /// A stage has this long to end what is under way.
@@ -200,7 +201,7 @@ pub async fn start(config: &Config, roles: Roles) -> anyhow::Result<Running> {
     if roles.has(Role::Detect) {
         let stage = Stage::new("detect", &failed);
         let pool = Pool::new(&config.database, DatabaseRole::Worker, config.database.detect_connections)?;
-        let detector = Detector::new(pool, config.detect.clone(), Arc::clone(&owed), Arc::clone(&metrics));
+        let detector = Detector::new(pool, config, Arc::clone(&owed), Arc::clone(&metrics));
         stage.spawn(detector.run(Arc::clone(&flushed), stage.cancel.clone()));
         stages.push(stage);
     }
@@ -279,7 +280,13 @@ fn start_api(
         let connected = move || client.connection_state() == async_nats::connection::State::Connected;
         Arc::new(connected) as BrokerCheck
     });
-    let router = console::server::router(ApiState { pool, metrics: Arc::clone(metrics), broker, intake });
+    let router = console::server::router(ApiState {
+        pool,
+        metrics: Arc::clone(metrics),
+        broker,
+        intake,
+        public_url: config.api.public_url.clone(),
+    });
     let cancel = stage.cancel.clone();
     stage.spawn(async move {
         if let Err(error) = serve(listener, router, cancel).await {
@@ -368,6 +375,12 @@ fn start_ingest(
         metrics: Arc::clone(metrics),
         ack_wait: Duration::from_secs(ingest.ack_wait_seconds),
     };
+    if let Some(stream) = stream.clone() {
+        let name = ingest.stream.clone();
+        // Its own connection: it says how far ingestion is, also when ingestion uses all of its own.
+        let pool = Pool::new(&config.database, DatabaseRole::Worker, 1)?;
+        storing.spawn(Watermark { pool, stream, name }.run(storing.cancel.clone()));
+    }
     let housekeeping = Housekeeping { pool, stream, seen, ingest, metrics: Arc::clone(metrics) };
     pulling.spawn(consumer.run(pulling.cancel.clone()));
     let cancel = storing.cancel.clone();

@@ -33,6 +33,13 @@ pub struct Caller {
     pub scopes: Scopes,
 }
 
+impl Caller {
+    /// Who did it, for the record: `key on-call dashboard (0192f0c1-..)`.
+    pub fn actor(&self) -> String {
+        format!("key {} ({})", self.name, self.key_id)
+    }
+}
+
 /// Why somebody is not let in.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthError {
@@ -96,6 +103,30 @@ impl FromRequestParts<ApiState> for Reader {
 
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Problem> {
         authorize(parts, state, Scope::Read).await.map(Self)
+    }
+}
+
+/// A caller whose key has the scope `write`.
+#[derive(Debug, Clone)]
+pub struct Writer(pub Caller);
+
+impl FromRequestParts<ApiState> for Writer {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Problem> {
+        authorize(parts, state, Scope::Write).await.map(Self)
+    }
+}
+
+/// A caller whose key has the scope `admin`.
+#[derive(Debug, Clone)]
+pub struct Admin(pub Caller);
+
+impl FromRequestParts<ApiState> for Admin {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Problem> {
+        authorize(parts, state, Scope::Admin).await.map(Self)
     }
 }
 

@@ -19,6 +19,7 @@ use crate::db::tenant_scope;
 
 const LIST: &str = include_str!("../../sql/queries/api/list_deliveries.sql");
 const ATTEMPTS: &str = include_str!("../../sql/queries/api/list_attempts.sql");
+const TOLD: &str = include_str!("../../sql/queries/api/list_notified_alerts.sql");
 const BODY: &str = include_str!("../../sql/queries/api/find_notification_body.sql");
 const ACTIONS: &str = include_str!("../../sql/queries/api/list_notification_actions.sql");
 const COUNT: &str = include_str!("../../sql/queries/api/count_deliveries.sql");
@@ -46,6 +47,8 @@ pub struct DeliveryEntry {
     pub destination: String,
     pub destination_kind: String,
     pub event: String,
+    /// Of how many alerts it tells; `alert_id` is one of them.
+    pub alerts: i64,
     pub created_at: Timestamp,
     pub status: String,
     pub attempts: i32,
@@ -98,6 +101,8 @@ pub struct ActionEntry {
 pub struct WholeDelivery {
     /// How far it got.
     pub delivery: DeliveryEntry,
+    /// The alerts that it tells of, if they are many.
+    pub told_alert_ids: Vec<Uuid>,
     /// The exact text that is sent, the same at each attempt.
     pub body: String,
     /// Each attempt, the first one first; a late record stands behind the attempt it completes.
@@ -115,7 +120,7 @@ pub struct DeliveryFilter {
     pub status: Option<String>,
     /// To the destination with this id or name.
     pub destination: Option<String>,
-    /// Of this alert.
+    /// Of this alert, alone or among others.
     pub alert_id: Option<Uuid>,
 }
 
@@ -154,13 +159,16 @@ pub async fn find(
     };
     let statement = transaction.prepare_cached(BODY).await?;
     let body = transaction.query_one(&statement, &[&notification_id]).await?.get("body");
+    let statement = transaction.prepare_cached(TOLD).await?;
+    let rows = transaction.query(&statement, &[&notification_id]).await?;
+    let told_alert_ids = rows.iter().map(|row| row.get("alert_id")).collect();
     let statement = transaction.prepare_cached(ATTEMPTS).await?;
     let rows = transaction.query(&statement, &[&notification_id]).await?;
     let attempts = rows.iter().map(attempt).collect();
     let statement = transaction.prepare_cached(ACTIONS).await?;
     let rows = transaction.query(&statement, &[&notification_id.to_string()]).await?;
     let actions = rows.iter().map(action).collect();
-    Ok(Some(WholeDelivery { delivery, body, attempts, actions }))
+    Ok(Some(WholeDelivery { delivery, told_alert_ids, body, attempts, actions }))
 }
 
 /// How many notifications are owed or dead, by status; and how many of the last 24 hours were delivered.
@@ -181,6 +189,7 @@ fn entry(row: &Row) -> DeliveryEntry {
         destination: row.get("destination"),
         destination_kind: row.get("destination_kind"),
         event: row.get("event"),
+        alerts: row.get("alerts"),
         created_at: row.get("created_at"),
         status: row.get("status"),
         attempts: row.get("attempts"),

@@ -7,6 +7,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value};
 
+use super::member::BadMember;
 use super::scope::Scope;
 use crate::db::error::DatabaseError;
 
@@ -59,6 +60,12 @@ impl Problem {
         Self::typed("urn:watchbell:problem:bad-parameter", StatusCode::BAD_REQUEST, "Bad parameter", detail)
             .with("parameter", parameter)
             .with("allowed", known.join(", "))
+    }
+
+    /// A member of the body that can't be used: 400, or 409 if it could be at another time.
+    pub fn bad_member(status: StatusCode, bad: &BadMember) -> Self {
+        Self::typed("urn:watchbell:problem:bad-member", status, "Bad member", bad.to_string())
+            .with("member", bad.member.as_str())
     }
 
     /// There is no such thing, or it belongs to somebody else: the two look the same.

@@ -1,22 +1,19 @@
 //! `POST /api/admin/notifications/{id}/redrive`: sends a dead notification again.
 
 use axum::Json;
-use axum::extract::{FromRequestParts, Request, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::auth::authorize;
+use super::auth::Admin;
+use super::json_body::JsonBody;
 use super::parameters::PathId;
 use super::problem::Problem;
-use super::scope::Scope;
 use super::state::ApiState;
 use crate::db::tenant_scope;
 use crate::model::ids::NotificationId;
 use crate::outbox::redrive::{Reason, Redriven, redrive};
-
-/// A body holds a reason and nothing else.
-const LARGEST_BODY: usize = 16 * 1024;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -34,23 +31,14 @@ pub(super) struct Accepted {
 /// `POST /api/admin/notifications/{id}/redrive` with `{"reason": ".."}`
 pub(super) async fn post(
     State(state): State<ApiState>,
-    request: Request,
+    Admin(caller): Admin,
+    PathId(id): PathId,
+    body: JsonBody,
 ) -> Result<(StatusCode, Json<Accepted>), Problem> {
-    let (mut parts, body) = request.into_parts();
-    // Who asks comes first: a stranger learns nothing about ids and bodies.
-    let caller = authorize(&parts, &state, Scope::Admin).await?;
-    let PathId(id) = PathId::from_request_parts(&mut parts, &state).await?;
-    let body = axum::body::to_bytes(body, LARGEST_BODY)
-        .await
-        .map_err(|_| Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 16 KiB"))?;
-    let wish: Wish = serde_json::from_slice(&body).map_err(|error| {
-        let detail =
-            format!("the body must be a JSON object such as {{\"reason\": \"the hub is back\"}}: {error}");
-        Problem::new(StatusCode::BAD_REQUEST, detail)
-    })?;
+    let wish: Wish = body.read(r#"{"reason": "the hub is back"}"#)?;
     let reason = Reason::parse(&wish.reason)
         .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.to_string()))?;
-    let actor = format!("key {} ({})", caller.name, caller.key_id);
+    let actor = caller.actor();
     let mut connection = state.pool.get().await?;
     let transaction = tenant_scope::begin_change(&mut connection, caller.tenant_id.0).await?;
     match redrive(&*transaction, NotificationId(id), &actor, &reason).await? {

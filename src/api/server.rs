@@ -11,7 +11,7 @@ use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::serve::ListenerExt;
 use futures_util::FutureExt;
 use tokio::net::TcpListener;
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::problem::{self, Problem};
 use super::state::ApiState;
-use super::{alerts, deliveries, health, readings, redrive};
+use super::{alerts, by_hand, deliveries, devices, health, readings, redrive, rule_test, rules, silences};
 
 /// A request that takes longer is answered with 503.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -39,8 +39,18 @@ pub fn routes(state: ApiState) -> Router {
         .route("/api/readings", post(readings::post))
         .route("/api/alerts", get(alerts::get_list))
         .route("/api/alerts/{id}", get(alerts::get_one))
+        .route("/api/alerts/{id}/acknowledge", post(by_hand::acknowledge))
+        .route("/api/alerts/{id}/resolve", post(by_hand::resolve))
+        .route("/api/silences", get(silences::get_list).post(silences::post))
+        .route("/api/silences/{id}", get(silences::get_one).delete(silences::delete))
         .route("/api/deliveries", get(deliveries::get_list))
         .route("/api/deliveries/{id}", get(deliveries::get_one))
+        .route("/api/rules", get(rules::get_list).post(rules::post))
+        .route("/api/rules/{id}", get(rules::get_one).patch(rules::patch).delete(rules::delete))
+        .route("/api/rules/test", post(rule_test::post_draft))
+        .route("/api/rules/{id}/test", post(rule_test::post_stored))
+        .route("/api/devices", get(devices::get_list))
+        .route("/api/devices/{device}/tags", put(devices::put_tags))
         .route("/api/admin/notifications/{id}/redrive", post(redrive::post))
         .route("/healthz", get(health::get_healthz))
         .route("/readyz", get(health::get_readyz))

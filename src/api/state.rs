@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::readings::Intake;
+use crate::config::PublicUrl;
 use crate::db::pool::Pool;
 use crate::telemetry::metrics::Metrics;
 
@@ -21,6 +22,8 @@ pub struct ApiState {
     pub broker: Option<BrokerCheck>,
     /// Where posted readings go, if the process has a broker.
     pub intake: Option<Arc<Intake>>,
+    /// Where people reach this service: alerts carry a link to it.
+    pub public_url: PublicUrl,
 }
 
 impl fmt::Debug for ApiState {

@@ -3,11 +3,13 @@
 use serde::Serialize;
 use tokio_postgres::{Client, IsolationLevel, Transaction};
 
+use super::episodes::Episodes;
 use crate::model::batch::unpack;
 
 /// Before the snapshot: a day that is dropped after it was taken would be in the catalog and have no rows.
 const KEEP_DAYS: &str = "LOCK TABLE readings, readings_1m IN ACCESS SHARE MODE";
 const ALERTS_WITHOUT: &str = include_str!("../../sql/queries/audit/alerts_without_notification.sql");
+const OFF_THE_TIMELINE: &str = include_str!("../../sql/queries/audit/episodes_off_the_timeline.sql");
 const MISSING: &str = include_str!("../../sql/queries/audit/missing_notifications.sql");
 const GAPS: &str = include_str!("../../sql/queries/audit/attempt_gaps.sql");
 const OVERDUE: &str = include_str!("../../sql/queries/audit/overdue.sql");
@@ -34,11 +36,28 @@ impl Check {
     }
 }
 
+/// All that was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Findings {
+    /// Each invariant.
+    pub checks: Vec<Check>,
+    /// What became of the episodes that fired.
+    pub episodes: Episodes,
+}
+
 /// Checks everything, in one snapshot. `client` is a connection of the owner.
 ///
 /// # Errors
 /// If the database is away, or holds what can't be read.
 pub async fn verify(client: &mut Client) -> anyhow::Result<Vec<Check>> {
+    Ok(examine(client).await?.checks)
+}
+
+/// As [`verify`], with the numbers that an auditor wants to see although nothing is wrong.
+///
+/// # Errors
+/// If the database is away, or holds what can't be read.
+pub async fn examine(client: &mut Client) -> anyhow::Result<Findings> {
     let snapshot = client
         .build_transaction()
         .read_only(true)
@@ -46,8 +65,10 @@ pub async fn verify(client: &mut Client) -> anyhow::Result<Vec<Check>> {
         .start()
         .await?;
     snapshot.batch_execute(KEEP_DAYS).await?;
-    let mut checks = Vec::new();
+    let episodes = Episodes::count(&snapshot).await?;
+    let mut checks = vec![episodes.check()];
     for (name, query) in [
+        ("alerts with an episode that is not on their timeline", OFF_THE_TIMELINE),
         ("alerts without the notifications they owe", ALERTS_WITHOUT),
         ("notifications neither owed nor ended", MISSING),
         ("notifications with a gap in their attempts", GAPS),
@@ -60,7 +81,7 @@ pub async fn verify(client: &mut Client) -> anyhow::Result<Vec<Check>> {
         "minutes whose rollup differs from its readings",
         rollup_differences(&snapshot).await?,
     ));
-    Ok(checks)
+    Ok(Findings { checks, episodes })
 }
 
 /// Minutes that a batch not judged yet reaches into are left out: their rollup may not know it. So are days of which only

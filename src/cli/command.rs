@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use super::{
-    bench, deliveries, dev_exec, dev_up, keys, migrate, prove, publish, redrive, serve, simulate, tenants,
-    verify,
+    alerts, bench, deliveries, dev_exec, dev_up, devices, keys, migrate, prove, publish, redrive, rules,
+    serve, silences, simulate, tenants, verify,
 };
 use crate::config::{Config, ConfigError};
 use crate::telemetry::logs;
@@ -39,6 +39,18 @@ enum Command {
     /// List tenants, and set how many devices and series they may have
     #[command(subcommand)]
     Tenants(tenants::TenantsCommand),
+    /// Look at what is wrong, take it on, or say that it is over
+    #[command(subcommand)]
+    Alerts(alerts::AlertsCommand),
+    /// Do not be told of some alerts for a while
+    #[command(subcommand)]
+    Silences(silences::SilencesCommand),
+    /// List, show, make, change, archive and test rules
+    #[command(subcommand)]
+    Rules(rules::RulesCommand),
+    /// List devices, and tag them
+    #[command(subcommand)]
+    Devices(devices::DevicesCommand),
     /// Look at what was sent to whom, and what is owed
     #[command(subcommand)]
     Deliveries(deliveries::DeliveriesCommand),
@@ -106,6 +118,10 @@ async fn dispatch(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Migrate(args) => migrate::run(&config, &args).await,
         Command::Keys(command) => keys::run(&config, command).await.map(|()| ExitCode::SUCCESS),
         Command::Tenants(command) => tenants::run(&config, command).await.map(|()| ExitCode::SUCCESS),
+        Command::Rules(command) => rules::run(&config, command).await.map(|()| ExitCode::SUCCESS),
+        Command::Devices(command) => devices::run(&config, command).await.map(|()| ExitCode::SUCCESS),
+        Command::Alerts(command) => alerts::run(&config, command).await.map(|()| ExitCode::SUCCESS),
+        Command::Silences(command) => silences::run(&config, command).await.map(|()| ExitCode::SUCCESS),
         Command::Deliveries(command) => deliveries::run(&config, command).await.map(|()| ExitCode::SUCCESS),
         Command::Redrive(args) => redrive::run(&config, &args).await.map(|()| ExitCode::SUCCESS),
         Command::Verify(args) => verify::run(&config, &args).await,

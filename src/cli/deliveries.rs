@@ -126,9 +126,12 @@ async fn show(config: &Config, args: &ShowArgs) -> anyhow::Result<()> {
 }
 
 fn print_whole(whole: &WholeDelivery) {
-    let WholeDelivery { delivery, body, attempts, actions } = whole;
+    let WholeDelivery { delivery, told_alert_ids, body, attempts, actions } = whole;
     println!("notification  {}", delivery.notification_id);
     println!("alert         {}", delivery.alert_id);
+    for other in told_alert_ids.iter().filter(|id| **id != delivery.alert_id) {
+        println!("and           {other}");
+    }
     println!(
         "destination   {} ({}, {})",
         delivery.destination, delivery.destination_kind, delivery.destination_id

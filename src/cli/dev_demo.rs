@@ -15,8 +15,8 @@ use crate::api::key_store::{self, NewKey};
 use crate::api::scope::{Scope, Scopes};
 use crate::deliver::secrets::SecretKey;
 use crate::dev::token::random_hex;
+use crate::model::condition::Check;
 use crate::model::ids::DestinationId;
-use crate::model::rule::Condition;
 use crate::model::tenant::TenantName;
 
 const UPSERT_DESTINATION: &str = include_str!("../../sql/queries/demo/upsert_destination.sql");
@@ -98,8 +98,8 @@ pub async fn seed(
     }
     let hub = ensure_hub(client, tenant.0, secrets, hub_url).await?;
     let rules = [
-        ("pump runs hot", "temperature", Condition::AboveThreshold { threshold: 80.0 }, "critical"),
-        ("pressure lost", "pressure", Condition::BelowThreshold { threshold: 1.0 }, "warning"),
+        ("pump runs hot", "temperature", Check::AboveThreshold { threshold: 80.0, clear: None }, "critical"),
+        ("pressure lost", "pressure", Check::BelowThreshold { threshold: 1.0, clear: None }, "warning"),
     ];
     for (name, metric, condition, severity) in rules {
         let condition = serde_json::to_value(&condition)?;

@@ -2,12 +2,11 @@
 
 use std::io::Write;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 
-use super::actor;
+use super::{actor, whose};
 use crate::api::tenant_store::{self, ListedTenant, NewQuotas};
 use crate::config::Config;
-use crate::db::{migrations, pool};
 use crate::model::tenant::TenantName;
 
 /// What to do with tenants.
@@ -53,12 +52,7 @@ pub struct SetArgs {
 /// # Errors
 /// Of the command.
 pub async fn run(config: &Config, command: TenantsCommand) -> anyhow::Result<()> {
-    config.require_database()?;
-    let client = pool::connect_owner(&config.database).await.context("failed to connect to the database")?;
-    let pending = migrations::pending(&client).await?;
-    if !pending.is_empty() {
-        bail!("the database lacks {}: run `watchbell migrate`", pending.join(", "));
-    }
+    let client = whose::connect(config).await?;
     let output = &mut std::io::stdout();
     match command {
         TenantsCommand::List(args) => print(&tenant_store::list_tenants(&client).await?, args.json, output),

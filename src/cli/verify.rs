@@ -2,9 +2,8 @@
 
 use std::process::ExitCode;
 
-use serde_json::json;
-
-use crate::audit::verify::verify;
+use crate::audit::episodes::Episodes;
+use crate::audit::verify::{Findings, examine};
 use crate::config::Config;
 use crate::db::pool;
 
@@ -23,15 +22,24 @@ pub struct VerifyArgs {
 pub async fn run(config: &Config, args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     config.require_database()?;
     let mut client = pool::connect_owner(&config.database).await?;
-    let checks = verify(&mut client).await?;
+    let findings = examine(&mut client).await?;
     if args.json {
-        println!("{}", json!({ "checks": checks }));
+        println!("{}", serde_json::to_string(&findings)?);
     } else {
-        println!("{:<50} {:>8} {:>8}", "", "expected", "found");
-        for check in &checks {
-            let mark = if check.ok { "ok" } else { "BROKEN" };
-            println!("{:<50} {:>8} {:>8}  {mark}", check.name, check.expected, check.found);
+        print(&findings);
+    }
+    Ok(if findings.checks.iter().all(|check| check.ok) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn print(findings: &Findings) {
+    println!("{:<52} {:>8} {:>8}", "", "expected", "found");
+    for check in &findings.checks {
+        let mark = if check.ok { "ok" } else { "BROKEN" };
+        println!("{:<52} {:>8} {:>8}  {mark}", check.name, check.expected, check.found);
+        if check.name == Episodes::CHECK {
+            for (name, count) in findings.episodes.accounts() {
+                println!("{:<61} {count:>8}", format!("  {name}"));
+            }
         }
     }
-    Ok(if checks.iter().all(|check| check.ok) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

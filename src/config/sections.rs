@@ -1,10 +1,12 @@
 //! The sections of `config/default.toml`, as types.
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 
 use ipnet::IpNet;
 use secrecy::SecretString;
 use serde::Deserialize;
+use url::Url;
 
 use crate::telemetry::logs::LogFormat;
 
@@ -68,7 +70,10 @@ section! {
         lease_seconds: u64,
         commit_interval_ms: u64,
         readings_per_step: usize,
+        series_cache_size: usize,
+        window_cache_minutes: usize,
         notify_max_age_seconds: u64,
+        group_above: usize,
     }
 }
 section! {
@@ -93,7 +98,7 @@ section! {
 }
 section! {
     /// HTTP for programs and people.
-    Api { listen: SocketAddr, readings_body_max_bytes: usize, readings_unpacked_max_bytes: usize }
+    Api { listen: SocketAddr, public_url: PublicUrl, readings_body_max_bytes: usize, readings_unpacked_max_bytes: usize }
 }
 section! {
     /// Logs.
@@ -118,4 +123,61 @@ pub enum OnFlushFailure {
     Redeliver,
     /// It is counted, and lost.
     Drop,
+}
+
+/// Where people reach this service: an address of the web without query and fragment, or nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct PublicUrl(String);
+
+impl PublicUrl {
+    /// The page of an alert; `None` if nobody said where people reach us.
+    pub fn alert(&self, id: impl Display) -> Option<String> {
+        (!self.0.is_empty()).then(|| format!("{}/alerts/{id}", self.0.trim_end_matches('/')))
+    }
+
+    pub(super) fn is_usable(&self) -> bool {
+        // What an address parser mends in silence (spaces, tabs) would be a broken link.
+        let is_plain = self.0.chars().all(|c| c.is_ascii_graphic());
+        let is_of_the_web = |url: Url| {
+            matches!(url.scheme(), "http" | "https")
+                && url.has_host()
+                && url.query().is_none()
+                && url.fragment().is_none()
+                && url.username().is_empty()
+                && url.password().is_none()
+        };
+        self.0.is_empty() || (is_plain && self.0.parse().is_ok_and(is_of_the_web))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alert_has_a_link_where_people_can_reach_us() {
+        for (url, link) in [
+            ("", None),
+            ("https://watchbell.example", Some("https://watchbell.example/alerts/7")),
+            ("http://10.0.0.1:8080/", Some("http://10.0.0.1:8080/alerts/7")),
+            ("https://example.org/on/call/", Some("https://example.org/on/call/alerts/7")),
+        ] {
+            let url = PublicUrl(url.to_owned());
+            assert!(url.is_usable(), "{url:?}");
+            assert_eq!(url.alert(7).as_deref(), link);
+        }
+        for bad in [
+            "watchbell.example",
+            "ftp://watchbell.example",
+            "https://",
+            "https://watchbell.example/?a=b",
+            "https://watchbell.example/#here",
+            "https://somebody:secret@watchbell.example",
+            "https://watchbell.example/a b",
+            "javascript:alert(1)",
+        ] {
+            assert!(!PublicUrl(bad.to_owned()).is_usable(), "{bad}");
+        }
+    }
 }

@@ -32,6 +32,8 @@ impl Config {
             ("detect.lease_seconds", self.detect.lease_seconds),
             ("detect.commit_interval_ms", self.detect.commit_interval_ms),
             ("detect.readings_per_step", self.detect.readings_per_step as u64),
+            ("detect.series_cache_size", self.detect.series_cache_size as u64),
+            ("detect.window_cache_minutes", self.detect.window_cache_minutes as u64),
             ("deliver.concurrency", self.deliver.concurrency as u64),
             ("deliver.concurrency_per_destination", self.deliver.concurrency_per_destination as u64),
             ("deliver.request_timeout_seconds", self.deliver.request_timeout_seconds),
@@ -121,6 +123,13 @@ impl Config {
             return Err((
                 "database.url",
                 "is not a PostgreSQL URL (postgres://user@host/database)".to_owned(),
+            ));
+        }
+        if !self.api.public_url.is_usable() {
+            return Err((
+                "api.public_url",
+                "must be where people reach this service, such as https://watchbell.example, or empty"
+                    .to_owned(),
             ));
         }
         let servers = self.nats.url.expose_secret();

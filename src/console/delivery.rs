@@ -59,7 +59,11 @@ fn facts(delivery: &DeliveryEntry, now: Timestamp) -> Markup {
     html! {
         dl {
             dt { "Notification" } dd { code { (delivery.notification_id) } }
-            dt { "Alert" } dd { code { (delivery.alert_id) } " " (delivery.event) }
+            dt { "Alert" }
+            dd {
+                a href={ "/alerts/" (delivery.alert_id) } { code { (delivery.alert_id) } } " " (delivery.event)
+                @if delivery.alerts > 1 { " and " (delivery.alerts - 1) " more" }
+            }
             dt { "Destination" }
             dd { (delivery.destination) " (" (delivery.destination_kind) ") " code { (delivery.destination_id) } }
             dt { "Created" } dd { (moment(delivery.created_at, now)) }

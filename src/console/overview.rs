@@ -8,7 +8,7 @@ use maud::{Markup, html};
 
 use super::layout::{badge, failure, maybe_moment, moment, number, page};
 use super::login::Visitor;
-use crate::api::alerts::{self, AlertEntry, AlertFilter};
+use crate::api::alert_store::{self, AlertEntry, AlertFilter};
 use crate::api::deliveries::{self, DeliveryEntry, DeliveryFilter};
 use crate::api::parameters::PageRequest;
 use crate::api::state::ApiState;
@@ -44,9 +44,11 @@ async fn load(state: &ApiState, tenant: TenantId) -> Result<Overview, DatabaseEr
     let transaction = tenant_scope::begin(&mut connection, tenant.0).await?;
     let newest = PageRequest::newest(ROWS);
     Ok(Overview {
-        alert_counts: alerts::count_unresolved(&transaction).await?,
+        alert_counts: alert_store::count_unresolved(&transaction).await?,
         delivery_counts: deliveries::count_by_status(&transaction).await?,
-        alerts: alerts::list(&transaction, &AlertFilter::default(), newest).await?.rows,
+        alerts: alert_store::list(&transaction, &state.public_url, &AlertFilter::default(), newest)
+            .await?
+            .rows,
         deliveries: deliveries::list(&transaction, &DeliveryFilter::default(), newest).await?.rows,
     })
 }
@@ -56,10 +58,10 @@ fn render(overview: &Overview, now: Timestamp) -> Markup {
     let deliveries = |status| count_of(&overview.delivery_counts, status);
     html! {
         div.counts {
-            (count(alerts("critical"), "critical, 24 h", "bad"))
-            (count(alerts("error"), "error, 24 h", "bad"))
-            (count(alerts("warning"), "warning, 24 h", "uneasy"))
-            (count(alerts("info"), "info, 24 h", "plain"))
+            (count(alerts("critical"), "critical, not resolved", "bad"))
+            (count(alerts("error"), "error, not resolved", "bad"))
+            (count(alerts("warning"), "warning, not resolved", "uneasy"))
+            (count(alerts("info"), "info, not resolved", "plain"))
             (count(deliveries("pending") + deliveries("in_flight"), "on the way", "plain"))
             (count(deliveries("retrying"), "retrying", "uneasy"))
             (count(deliveries("dead"), "dead", "bad"))
@@ -96,11 +98,11 @@ fn alert_table(alerts: &[AlertEntry], now: Timestamp) -> Markup {
             tbody { @for alert in alerts {
                 tr {
                     td { (badge(&alert.severity)) }
-                    td { (alert.device) }
+                    td { a href={ "/alerts/" (alert.alert_id) } { (alert.device) } }
                     td { (alert.metric) }
                     td { (number(alert.value)) @if let Some(unit) = &alert.unit { " " (unit) } }
                     td { (alert.rule) @if alert.late { " " span.faint { "(late)" } } }
-                    td { (badge(&alert.state)) }
+                    td { (badge(&alert.state)) @if alert.silence_id.is_some() { " " span.faint { "silenced" } } }
                     td { (moment(alert.breached_at, now)) }
                 }
             } }
@@ -108,7 +110,8 @@ fn alert_table(alerts: &[AlertEntry], now: Timestamp) -> Markup {
     }
 }
 
-fn delivery_table(deliveries: &[DeliveryEntry], now: Timestamp) -> Markup {
+/// Deliveries, a row each.
+pub(super) fn delivery_table(deliveries: &[DeliveryEntry], now: Timestamp) -> Markup {
     if deliveries.is_empty() {
         return html! { p.faint { "Nobody had to be told anything so far." } };
     }
@@ -122,7 +125,7 @@ fn delivery_table(deliveries: &[DeliveryEntry], now: Timestamp) -> Markup {
                 tr {
                     td { (badge(&delivery.status)) }
                     td { (delivery.destination) " " span.faint { (delivery.destination_kind) } }
-                    td { (delivery.event) }
+                    td { (delivery.event) @if delivery.alerts > 1 { " " span.faint { (delivery.alerts) " alerts" } } }
                     td { (delivery.attempts) }
                     td { (moment(delivery.created_at, now)) }
                     td { (maybe_moment(delivery.next_attempt_at, now)) }

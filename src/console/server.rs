@@ -5,7 +5,7 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use axum::routing::get;
 
-use super::{delivery, layout, overview};
+use super::{alert, delivery, layout, overview};
 use crate::api::server;
 use crate::api::state::ApiState;
 
@@ -18,6 +18,7 @@ pub fn router(state: ApiState) -> Router {
 fn routes(state: ApiState) -> Router {
     Router::new()
         .route("/", get(overview::get_page))
+        .route("/alerts/{id}", get(alert::get_page))
         .route("/deliveries/{id}", get(delivery::get_page))
         .route(layout::STYLE_PATH, get(get_style))
         .with_state(state)

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use deadpool_postgres::Object;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -13,27 +14,31 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::judge::{Judged, Moment};
+use super::judge::{Fault, Judged};
+use super::load::{self, Versions};
 use super::memory::Memory;
-use super::owed;
-use super::settle::{Settled, settle};
-use crate::config;
+use super::owed::{self, OwedFlush};
+use super::scene::Moment;
+use super::settle::{Accounts, Settled, Telling, settle};
+use crate::config::{self, PublicUrl};
 use crate::db::error::DatabaseError;
 use crate::db::lease::Lease;
 use crate::db::partitions;
 use crate::db::pool::Pool;
+use crate::model::alert::Disposition;
 use crate::model::reading::UnixMicros;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{ByDisposition, Metrics};
+
+const UPKEEP: &str = include_str!("../../sql/queries/detect/upkeep.sql");
 
 /// The lease's name.
 pub const LEASE: &str = "detect";
 
-/// Owed flushes below the floor, committed out of the order of their ids, are looked for this often.
+/// Owed flushes below the floor, committed out of the order of their ids, are looked for this often; and so is what was changed,
+/// and what time alone decides.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// A fifth of what the lease lives unless it is configured otherwise.
 const RENEW_EVERY: Duration = Duration::from_secs(1);
-/// An old breach of which nothing was heard for this long burns still.
-const QUIET: Duration = Duration::from_secs(60);
 /// Nothing was owed for this long: a backlog is worked off.
 const LULL: Duration = Duration::from_millis(50);
 /// After a failed step: long enough for another process to take the lease.
@@ -54,6 +59,9 @@ pub enum Step {
 pub struct Detector {
     pool: Pool,
     settings: config::Detect,
+    /// Whose watermark tells what is heard.
+    stream: String,
+    public_url: PublicUrl,
     holder: Uuid,
     active: Option<Active>,
     /// The lease under which a step failed.
@@ -81,10 +89,12 @@ struct Active {
 
 impl Detector {
     /// A detector that stands by. It rings `owed` after each commit that owes somebody a notification.
-    pub fn new(pool: Pool, settings: config::Detect, owed: Arc<Notify>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(pool: Pool, config: &config::Config, owed: Arc<Notify>, metrics: Arc<Metrics>) -> Self {
         Self {
             pool,
-            settings,
+            settings: config.detect.clone(),
+            stream: config.ingest.stream.clone(),
+            public_url: config.api.public_url.clone(),
             holder: Uuid::now_v7(),
             active: None,
             failed: None,
@@ -166,7 +176,8 @@ impl Detector {
             }
             self.begins = false;
         }
-        let memory = Memory::load(&**client).await?;
+        let (versions, _) = self.upkeep(&client).await?;
+        let memory = Memory::load(&**client, versions).await?;
         self.active = Some(Active::new(lease, memory));
         self.metrics.detector_active.set(1);
         Ok(Step::Worked(0))
@@ -182,10 +193,26 @@ impl Detector {
         }
     }
 
+    /// The versions, and until when everything that came is stored. Read before the owed flushes.
+    async fn upkeep(&self, client: &Object) -> Result<(Versions, Option<UnixMicros>), DatabaseError> {
+        let statement = client.prepare_cached(UPKEEP).await?;
+        let row = client.query_one(&statement, &[&self.stream]).await?;
+        let heard_until = row.get::<_, Option<Timestamp>>(2).map(UnixMicros::from);
+        Ok((Versions { config: row.get(0), alerts: row.get(1) }, heard_until))
+    }
+
     async fn work(&mut self) -> Result<Step, DatabaseError> {
         let mut client = self.pool.get().await?;
-        let Some(active) = &mut self.active else { return Ok(Step::StandingBy) };
+        let Some(active) = &self.active else { return Ok(Step::StandingBy) };
         let sweep = active.swept_at.is_none_or(|at| at.elapsed() >= SWEEP_EVERY);
+        let upkeep = if sweep { Some(self.upkeep(&client).await?) } else { None };
+        if let Some((versions, _)) = upkeep {
+            self.refresh(&client, versions).await?;
+        }
+        if sweep {
+            self.look_after_memory();
+        }
+        let Some(active) = &mut self.active else { return Ok(Step::StandingBy) };
         let floor = if sweep { 0 } else { active.floor };
         let limit = if self.one_by_one { 1 } else { self.settings.readings_per_step };
         let flushes = owed::take(&client, floor, &active.judged.flushes, limit).await?;
@@ -193,17 +220,18 @@ impl Detector {
             active.swept_at = Some(Instant::now());
         }
         let runs = flushes.iter().flat_map(|flush| flush.readings.chunk_by(|a, b| a.series == b.series));
-        let series = runs.map(|run| run[0].series);
-        let burning: Vec<_> = active.memory.burning.keys().map(|(_, series)| *series).collect();
-        active.memory.meet(&**client, series.chain(burning)).await?;
+        active.memory.meet(&**client, runs.map(|run| run[0].series)).await?;
         let before = active.judged.readings;
         let moment = moment(&self.settings);
-        for flush in &flushes {
-            active.judged.judge(&mut active.memory, flush, moment);
-            active.floor = active.floor.max(flush.id);
-        }
-        if flushes.is_empty() {
-            active.judged.promote_quiet(&mut active.memory, QUIET, moment);
+        let taken: usize = flushes.iter().map(|flush| flush.readings.len()).sum();
+        // Only when it was all there is: what is not judged yet may say that nobody is silent.
+        let heard_until = upkeep.filter(|_| taken < limit).map(|(_, heard_until)| heard_until);
+        if let Err(Fault(rule)) = active.judge(&flushes, heard_until, moment) {
+            let fault =
+                format!("{} while it judged a reading; change it, and it is tried again", load::PANICKED);
+            load::mark_faulted(&**client, rule, &fault).await?;
+            self.retire_memory();
+            return Ok(Step::Worked(0));
         }
         let worked = active.judged.readings - before;
         self.metrics.readings_judged.inc_by(worked as u64);
@@ -228,10 +256,24 @@ impl Detector {
         Ok(if flushes.is_empty() { Step::Idle } else { Step::Worked(worked) })
     }
 
-    async fn settle(&mut self, client: &mut deadpool_postgres::Object) -> Result<(), DatabaseError> {
+    /// Takes up what was changed behind memory's back; what is judged and not settled is judged again.
+    async fn refresh(&mut self, client: &Object, versions: Versions) -> Result<(), DatabaseError> {
+        let Some(active) = self.active.as_mut().filter(|active| active.memory.versions() != versions) else {
+            return Ok(());
+        };
+        tracing::info!("rules, silences, destinations or alerts were changed, taking that up");
+        let (lease, renewed_at, settled_at) = (active.lease, active.renewed_at, active.settled_at);
+        let mut memory = std::mem::take(&mut active.memory);
+        memory.refresh(&***client, versions).await?;
+        *active = Active { renewed_at, settled_at, ..Active::new(lease, memory) };
+        Ok(())
+    }
+
+    async fn settle(&mut self, client: &mut Object) -> Result<(), DatabaseError> {
         let Some(active) = &mut self.active else { return Ok(()) };
-        let judged = std::mem::take(&mut active.judged);
-        let settled = match settle(client, &active.lease, active.memory.config_version, &judged).await {
+        let mut judged = std::mem::take(&mut active.judged);
+        let telling = Telling { public_url: &self.public_url, group_above: self.settings.group_above };
+        let settled = match settle(client, &active.lease, &active.memory, &mut judged, telling).await {
             // Ids are of this process's clock, and it may have jumped to a day that nobody made a partition for. And a batch
             // that comes out of quarantine may be older than what is kept.
             Err(error) if error.is_missing_partition() && make_partitions(client, &judged).await? > 0 => {
@@ -241,37 +283,62 @@ impl Detector {
             settled => settled?,
         };
         match settled {
-            Settled::Committed { alerts, unrouted } => {
+            Settled::Committed(accounts) => {
+                active.memory.keep();
                 active.renewed_at = Instant::now();
                 active.settled_at = Some(active.renewed_at);
-                self.metrics.breaches_cooled_down.inc_by(judged.cooled_down);
-                self.metrics.alerts_opened.inc_by(alerts as u64);
-                self.metrics.alerts_unrouted.inc_by(unrouted as u64);
-                if unrouted > 0 {
-                    tracing::warn!(
-                        alerts = unrouted,
-                        "alerts opened whose rule names no destination: nobody is told"
-                    );
-                }
-                if !judged.notifications.is_empty() {
-                    self.owed.notify_one();
-                }
+                self.count(&accounts, judged.effects.late_breaches_covered);
             }
             Settled::LeaseLost => self.lose_lease(),
-            Settled::ConfigChanged => {
-                tracing::info!("rules or destinations changed, loading them");
-                let memory = Memory::load(&***client).await?;
-                *active = Active::new(active.lease, memory);
-            }
+            Settled::Changed(versions) => self.refresh(client, versions).await?,
         }
         Ok(())
+    }
+
+    /// Keeps memory within its bounds, and shows what is in it.
+    fn look_after_memory(&mut self) {
+        let Some(active) = &mut self.active else { return };
+        let config::Detect { series_cache_size, window_cache_minutes, .. } = self.settings;
+        let forgotten = active.memory.make_room(series_cache_size, window_cache_minutes);
+        if forgotten > 0 {
+            tracing::debug!(
+                forgotten,
+                "no room for all series, those heard longest ago are read again when heard"
+            );
+            self.metrics.detect_series_forgotten.inc_by(forgotten as u64);
+        }
+        let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.metrics.rules_faulted.set(gauge(active.memory.setup.faulted.len()));
+        self.metrics.rules_unrouted.set(gauge(active.memory.setup.unrouted().count()));
+        self.metrics.detect_series.set(gauge(active.memory.series.len()));
+        self.metrics.detect_window_minutes.set(gauge(active.memory.buckets()));
+    }
+
+    fn count(&self, accounts: &Accounts, late_breaches_covered: u64) {
+        self.metrics.alerts_opened.inc_by(accounts.opened);
+        self.metrics.alerts_resolved.inc_by(accounts.resolved);
+        self.metrics.late_breaches_covered.inc_by(late_breaches_covered);
+        for (disposition, episodes) in &accounts.episodes {
+            let label = ByDisposition { disposition: disposition.as_str() };
+            self.metrics.episodes.get_or_create(&label).inc_by(*episodes);
+            self.metrics.episodes_fired.inc_by(*episodes);
+            if *disposition == Disposition::Unrouted {
+                tracing::warn!(
+                    alerts = episodes,
+                    "alerts opened whose rule names no destination: nobody is told"
+                );
+            }
+        }
+        if accounts.notifications > 0 {
+            self.owed.notify_one();
+        }
     }
 
     /// PostgreSQL refuses something that a flush led to: the flush is looked for, and set aside, or all others would wait
     /// behind it for ever.
     async fn isolate(
         &mut self,
-        client: &deadpool_postgres::Object,
+        client: &Object,
         flushes: &[i64],
         error: DatabaseError,
     ) -> Result<(), DatabaseError> {
@@ -333,9 +400,8 @@ impl Detector {
 }
 
 /// Makes the partitions that the notifications and the rollups need. How many were missing.
-async fn make_partitions(client: &deadpool_postgres::Object, judged: &Judged) -> Result<u64, DatabaseError> {
-    let sent: BTreeSet<Date> =
-        judged.notifications.iter().filter_map(|notification| day(notification.id.0)).collect();
+async fn make_partitions(client: &Object, judged: &Judged) -> Result<u64, DatabaseError> {
+    let sent: BTreeSet<Date> = judged.effects.tells.iter().map(|_| utc_day(Timestamp::now())).collect();
     // A day to come is none that was dropped: a batch that says so is damaged.
     let today = utc_day(Timestamp::now());
     let measured: BTreeSet<Date> = judged
@@ -345,19 +411,14 @@ async fn make_partitions(client: &deadpool_postgres::Object, judged: &Judged) ->
         .filter(|day| *day <= today)
         .collect();
     let mut missing = 0;
-    for (parents, days) in [(&["delivery_attempts", "notifications"][..], sent), (&["readings_1m"], measured)]
-    {
+    for (parents, days) in [
+        (&["delivery_attempts", "notification_alerts", "notifications"][..], sent),
+        (&["readings_1m"], measured),
+    ] {
         let days = Vec::from_iter(days);
         missing += partitions::ensure(&***client, parents, &days).await?;
     }
     Ok(missing)
-}
-
-/// The UTC day on which a UUIDv7 was made.
-fn day(id: Uuid) -> Option<Date> {
-    let (seconds, _) = id.get_timestamp()?.to_unix();
-    let at = Timestamp::from_second(i64::try_from(seconds).ok()?).ok()?;
-    Some(utc_day(at))
 }
 
 fn utc_day(at: Timestamp) -> Date {
@@ -380,8 +441,7 @@ async fn keep(pool: &Pool, lease: &Lease) -> Result<(), DatabaseError> {
 
 fn moment(settings: &config::Detect) -> Moment {
     let age = i64::try_from(settings.notify_max_age_seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000);
-    let now = UnixMicros::from(Timestamp::now());
-    Moment { notify_from: UnixMicros(now.0.saturating_sub(age)), instant: Instant::now() }
+    Moment::at(Timestamp::now(), age)
 }
 
 impl Active {
@@ -396,6 +456,25 @@ impl Active {
             renewed_at: Instant::now(),
             took_at: Instant::now(),
         }
+    }
+
+    /// Judges flushes; and, if `heard_until` is there, all that time alone decides.
+    fn judge(
+        &mut self,
+        flushes: &[OwedFlush],
+        heard_until: Option<Option<UnixMicros>>,
+        moment: Moment,
+    ) -> Result<(), Fault> {
+        self.judged.bury_orphans(&mut self.memory, moment);
+        for flush in flushes {
+            self.judged.judge(&mut self.memory, flush, moment)?;
+            self.floor = self.floor.max(flush.id);
+        }
+        if let Some(heard_until) = heard_until {
+            self.judged.tick(&mut self.memory, heard_until, moment)?;
+        }
+        self.judged.tell_again(&mut self.memory, moment);
+        Ok(())
     }
 
     /// Whether so much is judged that it may be the end of a backlog, which is not kept waiting for the next settlement: as

@@ -1,33 +1,79 @@
-//! What the active detector knows: rules, destinations, the series it has met, and when rules last fired.
+//! What the active detector knows: rules, destinations, silences, and the series it has met with what their rules are in.
 //!
-//! Invariant: it agrees with the database as of `config_version` plus what is judged and not settled yet. It is loaded when
-//! the lease is taken and thrown away on any error.
+//! Invariant: it agrees with the database as of the versions it was loaded with, plus what is judged and not settled yet. What
+//! is not settled is forgotten, and met again, when something changed behind its back ([`Memory::forget_unsettled`]).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Instant;
 
-use jiff::Timestamp;
-use tokio_postgres::GenericClient;
-
-use super::cooldown::Cooldown;
-use super::window::{Bucket, Window, minute_of};
-use crate::db::error::DatabaseError;
-use crate::model::alert::{Alert, Evidence};
-use crate::model::destination::{Destination, Kind};
-use crate::model::ids::{AlertId, DestinationId, RuleId, SeriesId, TenantId};
+use super::scene::{Moment, Scene, theirs};
+use super::watch::{State, Watch};
+use super::window::Window;
+use crate::model::condition::Check;
+use crate::model::destination::Destination;
+use crate::model::ids::{DestinationId, RuleId, SeriesId, TenantId};
 use crate::model::reading::UnixMicros;
-use crate::model::rule::{Condition, DevicePattern, Rule, Severity};
+use crate::model::rule::Rule;
+use crate::model::selector::Tags;
+use crate::model::silence::Silence;
 
-const CONFIG_VERSION: &str = include_str!("../../sql/queries/detect/config_version.sql");
-const LOAD_RULES: &str = include_str!("../../sql/queries/detect/load_rules.sql");
-const LOAD_DESTINATIONS: &str = include_str!("../../sql/queries/detect/load_destinations.sql");
-const LOAD_STATE: &str = include_str!("../../sql/queries/detect/load_rule_state.sql");
-const LOAD_BURNING: &str = include_str!("../../sql/queries/detect/load_burning.sql");
-const LOAD_WINDOWS: &str = include_str!("../../sql/queries/detect/load_windows.sql");
-const LOAD_SERIES: &str = include_str!("../../sql/queries/detect/load_series.sql");
-const MEND_RULE: &str = include_str!("../../sql/queries/detect/mend_rule.sql");
-const FAULT_RULE: &str = include_str!("../../sql/queries/detect/fault_rule.sql");
+/// A reading may be this long on its way to the broker, in microseconds, before its device counts as silent.
+const GRACE: i64 = 1_000_000;
+
+/// What people have set.
+#[derive(Debug, Default)]
+pub struct Setup {
+    /// By what they watch.
+    pub rules: HashMap<(TenantId, String), Vec<Arc<Rule>>>,
+    /// Rules that can't be judged: what they are in is left as it is.
+    pub faulted: HashSet<RuleId>,
+    /// Those that can be told.
+    pub destinations: HashMap<DestinationId, Destination>,
+    /// Those that have not ended long ago.
+    pub silences: Vec<Silence>,
+}
+
+impl Setup {
+    /// Where a rule meets a series.
+    pub fn scene<'a>(
+        &'a self,
+        rule: &'a Arc<Rule>,
+        series: SeriesId,
+        device: &'a str,
+        tags: &'a Tags,
+        moment: Moment,
+    ) -> Scene<'a> {
+        let all_destinations = &self.destinations;
+        Scene { rule, series, device, tags, all_destinations, silences: &self.silences, moment }
+    }
+
+    /// The rules that watch a series.
+    pub fn watching(
+        &self,
+        tenant: TenantId,
+        metric: &str,
+        device: &str,
+        tags: &Tags,
+    ) -> impl Iterator<Item = &Arc<Rule>> {
+        let of_metric = self.rules.get(&(tenant, metric.to_owned())).into_iter().flatten();
+        of_metric.filter(move |rule| rule.devices.selects(device, tags))
+    }
+
+    /// Rules that tell nobody.
+    pub fn unrouted(&self) -> impl Iterator<Item = &Arc<Rule>> {
+        let nobody =
+            |rule: &&Arc<Rule>| theirs(&self.destinations, rule.tenant, &rule.destinations).is_empty();
+        self.rules.values().flatten().filter(nobody)
+    }
+
+    /// What is looked for in silence.
+    pub fn silent_metrics(&self) -> impl Iterator<Item = &(TenantId, String)> {
+        let waits = |rules: &[Arc<Rule>]| {
+            rules.iter().any(|rule| matches!(rule.condition.check, Check::NoData { .. }))
+        };
+        self.rules.iter().filter(move |(_, rules)| waits(rules)).map(|(key, _)| key)
+    }
+}
 
 /// A series as detection needs it.
 #[derive(Debug)]
@@ -36,203 +82,111 @@ pub struct Series {
     pub tenant: TenantId,
     /// The device's external id.
     pub device: String,
+    /// The device's tags.
+    pub tags: Tags,
     /// What is measured.
     pub metric: String,
     /// In what.
     pub unit: Option<String>,
-    /// The rules that watch it.
-    pub rules: Arc<[Arc<Rule>]>,
-    /// The latest time judged.
-    pub last_ts: Option<UnixMicros>,
+    /// The rules that watch it, and what they are in.
+    pub watches: Vec<Watch>,
+    /// The latest reading judged.
+    pub last: Option<(UnixMicros, f64)>,
+    /// When the last one came, late ones too, on the database's clock.
+    pub arrived: UnixMicros,
     /// Its minutes, if a rule compares with them.
     pub window: Option<Window>,
+    /// Whether it has changed since the last settlement.
+    pub is_unsettled: bool,
 }
 
-/// A breach that was old when it was judged and is not known to be over.
-#[derive(Debug)]
-pub struct Burning {
-    /// Marked historical, so far.
-    pub alert: Alert,
-    /// The latest look at it, on this process's clock.
-    pub seen: Instant,
+impl Series {
+    /// Its own time, when everything that came before `heard_until` is judged: its clock has gone on since its last reading. So a
+    /// device whose clock is wrong is silent no sooner than others.
+    pub fn now(&self, heard_until: UnixMicros) -> Option<UnixMicros> {
+        let (last, _) = self.last?;
+        let passed = heard_until.0.saturating_sub(GRACE).saturating_sub(self.arrived.0);
+        Some(UnixMicros(last.0.saturating_add(passed.max(0))))
+    }
+
+    /// Whether time alone may change something.
+    pub fn is_active(&self) -> bool {
+        self.watches
+            .iter()
+            .any(|watch| watch.state.is_some() || matches!(watch.rule.condition.check, Check::NoData { .. }))
+    }
 }
 
 /// What the active detector knows.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Memory {
-    /// Of the rules and destinations below.
+    /// Of what is set up.
     pub config_version: i64,
-    rules: HashMap<(TenantId, String), Vec<Arc<Rule>>>,
-    /// Those that can be told.
-    pub destinations: HashMap<DestinationId, Destination>,
+    /// Of the alerts that people changed.
+    pub alerts_version: i64,
+    /// What people have set.
+    pub setup: Setup,
     /// Met since the load.
     pub series: HashMap<SeriesId, Series>,
-    /// Of rules and series that are not at rest.
-    pub cooldowns: HashMap<(RuleId, SeriesId), Cooldown>,
-    /// Old breaches that may still burn.
-    pub burning: HashMap<(RuleId, SeriesId), Burning>,
+    /// Those for which time alone may change something; a few too many.
+    pub active: HashSet<SeriesId>,
+    /// Those that have changed since the last settlement.
+    pub unsettled: Vec<SeriesId>,
+    /// What a rule was in that is archived by now, or selects the series no more: its alert is over.
+    pub orphans: Vec<(SeriesId, RuleId, State)>,
 }
 
 impl Memory {
-    /// Reads everything but the series. A rule that can't be read is marked `faulted` and left out,
-    /// until it can be read: by a newer program, or after somebody mended it.
-    ///
-    /// # Errors
-    /// If the database is away.
-    pub async fn load(client: &impl GenericClient) -> Result<Self, DatabaseError> {
-        // The version first: a change in between is noticed at the next settlement and loaded again.
-        let config_version = client.query_one(CONFIG_VERSION, &[]).await?.get(0);
-        let mut rules: HashMap<_, Vec<_>> = HashMap::new();
-        for row in client.query(LOAD_RULES, &[]).await? {
-            let id: uuid::Uuid = row.get(0);
-            let known_fault: Option<&str> = row.get(10);
-            match rule(&row) {
-                Ok(rule) => {
-                    if known_fault.is_some() {
-                        tracing::info!(rule_id = %id, "rule can be read again");
-                        client.execute(MEND_RULE, &[&id]).await?;
-                    }
-                    rules.entry((rule.tenant, rule.metric.clone())).or_default().push(Arc::new(rule));
-                }
-                // Known already: said when it was found.
-                Err(fault) if known_fault == Some(&fault) => {}
-                Err(fault) => {
-                    tracing::error!(rule_id = %id, fault, "rule can't be read, it is marked faulted");
-                    client.execute(FAULT_RULE, &[&id, &fault]).await?;
-                }
+    /// What is judged is settled.
+    pub fn keep(&mut self) {
+        for id in self.unsettled.drain(..) {
+            if let Some(series) = self.series.get_mut(&id) {
+                series.is_unsettled = false;
             }
         }
-        let mut destinations = HashMap::new();
-        for row in client.query(LOAD_DESTINATIONS, &[]).await? {
-            let id = DestinationId(row.get(0));
-            match Kind::from_columns(row.get(3), &row.get(4)) {
-                Ok(kind) => {
-                    let destination =
-                        Destination { id, tenant: TenantId(row.get(1)), name: row.get(2), kind };
-                    destinations.insert(id, destination);
-                }
-                Err(error) => {
-                    tracing::error!(destination_id = %id, %error, "destination can't be read, nobody is told there")
-                }
-            }
-        }
-        let mut cooldowns = HashMap::new();
-        for row in client.query(LOAD_STATE, &[]).await? {
-            let time = |column| row.get::<_, Option<Timestamp>>(column).map(UnixMicros::from);
-            let cooldown = Cooldown { last_fired_at: time(2), late_fired_at: time(3) };
-            cooldowns.insert((RuleId(row.get(0)), SeriesId(row.get(1))), cooldown);
-        }
-        let mut burning = HashMap::new();
-        for row in client.query(LOAD_BURNING, &[]).await? {
-            let alert = alert(&row)?;
-            burning.insert((alert.rule, alert.series), Burning { alert, seen: Instant::now() });
-        }
-        Ok(Self { config_version, rules, destinations, series: HashMap::new(), cooldowns, burning })
     }
 
-    /// An active rule.
-    pub fn rule(&self, id: RuleId) -> Option<Arc<Rule>> {
-        self.rules.values().flatten().find(|rule| rule.id == id).cloned()
+    /// What is judged will not be settled: those series are met again.
+    pub fn forget_unsettled(&mut self) {
+        for id in self.unsettled.drain(..) {
+            self.series.remove(&id);
+        }
+        self.orphans.clear();
     }
 
-    /// Meets the series among `ids` that it does not know yet. At most two statements.
-    ///
-    /// # Errors
-    /// If the database is away.
-    pub async fn meet(
-        &mut self,
-        client: &impl GenericClient,
-        ids: impl Iterator<Item = SeriesId>,
-    ) -> Result<(), DatabaseError> {
-        let mut unknown: Vec<i32> = ids.filter(|id| !self.series.contains_key(id)).map(|id| id.0).collect();
-        if unknown.is_empty() {
-            return Ok(());
+    /// A rule on a series.
+    pub fn watch(&self, series: SeriesId, rule: RuleId) -> Option<&Watch> {
+        self.series.get(&series)?.watches.iter().find(|watch| watch.rule.id == rule)
+    }
+
+    /// Forgets series until there is room: those heard longest ago first, and a tenth more than must be, so that it is not every
+    /// second's work. They are met again when they are heard. What is not settled stays, and so does that for which time alone
+    /// may change something. Returns how many are forgotten.
+    pub fn make_room(&mut self, most_series: usize, most_minutes: usize) -> usize {
+        let (before, mut minutes) = (self.series.len(), self.buckets());
+        if before <= most_series && minutes <= most_minutes {
+            return 0;
         }
-        unknown.sort_unstable();
-        unknown.dedup();
-        let (mut ids, mut spans) = (Vec::new(), Vec::new());
-        let mut span_of = HashMap::new();
-        for row in client.query(LOAD_SERIES, &[&unknown]).await? {
-            let id: i32 = row.get(0);
-            let tenant = TenantId(row.get(1));
-            let device: String = row.get(2);
-            let metric: String = row.get(3);
-            let watching = self.rules.get(&(tenant, metric.clone())).into_iter().flatten();
-            let rules: Arc<[_]> = watching.filter(|rule| rule.devices.matches(&device)).cloned().collect();
-            let last_ts = row.get::<_, Option<Timestamp>>(5).map(UnixMicros::from);
-            let span = rules.iter().filter_map(|rule| window_minutes(&rule.condition)).max();
-            if let Some(span) = span {
-                ids.push(id);
-                spans.push(span);
-                span_of.insert(id, span);
+        let can_go = self.series.iter().filter(|(_, series)| !series.is_unsettled && !series.is_active());
+        let mut can_go: Vec<_> = can_go.map(|(id, series)| (series.arrived, *id)).collect();
+        can_go.sort_unstable();
+        for (_, id) in can_go {
+            if self.series.len() <= most_series - most_series / 10
+                && minutes <= most_minutes - most_minutes / 10
+            {
+                break;
             }
-            let window = span.map(|span| Window::new(span, []));
-            let series = Series { tenant, device, metric, unit: row.get(4), rules, last_ts, window };
-            self.series.insert(SeriesId(id), series);
+            let gone = self.series.remove(&id);
+            minutes -= gone.and_then(|series| series.window).map_or(0, |window| window.len());
         }
-        if !ids.is_empty() {
-            let rows = client.query(LOAD_WINDOWS, &[&ids, &spans]).await?;
-            for group in rows.chunk_by(|a, b| a.get::<_, i32>(0) == b.get::<_, i32>(0)) {
-                let id = SeriesId(group[0].get(0));
-                if let Some(series) = self.series.get_mut(&id)
-                    && let Some(span) = span_of.get(&id.0)
-                {
-                    series.window = Some(Window::new(*span, group.iter().map(bucket)));
-                }
-            }
-        }
-        Ok(())
+        before - self.series.len()
+    }
+
+    /// Minutes that all windows hold together.
+    pub fn buckets(&self) -> usize {
+        self.series.values().filter_map(|series| series.window.as_ref()).map(Window::len).sum()
     }
 }
 
-/// How far back a condition looks.
-fn window_minutes(condition: &Condition) -> Option<i32> {
-    match condition {
-        Condition::DeviationFromMean(deviation) => Some(deviation.window_minutes),
-        Condition::AboveThreshold { .. } | Condition::BelowThreshold { .. } => None,
-    }
-}
-
-fn bucket(row: &tokio_postgres::Row) -> Bucket {
-    let minute = minute_of(UnixMicros::from(row.get::<_, Timestamp>(1)));
-    let count = u32::try_from(row.get::<_, i64>(2)).unwrap_or(u32::MAX);
-    Bucket { minute, count, mean: row.get(3) }
-}
-
-fn alert(row: &tokio_postgres::Row) -> Result<Alert, DatabaseError> {
-    let severity: &str = row.get(5);
-    let evidence: serde_json::Value = row.get(8);
-    let unreadable = |what: String| DatabaseError::Unreadable(format!("alerts: {what}"));
-    Ok(Alert {
-        id: AlertId(row.get(0)),
-        tenant: TenantId(row.get(1)),
-        rule: RuleId(row.get(2)),
-        rule_version: row.get(3),
-        series: SeriesId(row.get(4)),
-        severity: Severity::parse(severity).ok_or_else(|| unreadable(format!("severity {severity}")))?,
-        breached_at: row.get::<_, Timestamp>(6).into(),
-        value: row.get(7),
-        evidence: serde_json::from_value::<Evidence>(evidence)
-            .map_err(|error| unreadable(error.to_string()))?,
-        late: row.get(9),
-        historical: true,
-    })
-}
-
-fn rule(row: &tokio_postgres::Row) -> Result<Rule, String> {
-    let condition: serde_json::Value = row.get(6);
-    let severity: &str = row.get(7);
-    let destinations: Vec<uuid::Uuid> = row.get(9);
-    Ok(Rule {
-        id: RuleId(row.get(0)),
-        version: row.get(1),
-        tenant: TenantId(row.get(2)),
-        name: row.get::<_, &str>(3).into(),
-        metric: row.get(4),
-        devices: DevicePattern::new(row.get::<_, &str>(5)),
-        condition: Condition::from_json(condition).map_err(|error| format!("condition: {error}"))?,
-        severity: Severity::parse(severity).ok_or_else(|| format!("severity: {severity}"))?,
-        cooldown_micros: i64::from(row.get::<_, i32>(8)) * 1_000_000,
-        destinations: destinations.into_iter().map(DestinationId).collect(),
-    })
-}
+#[cfg(test)]
+mod tests;

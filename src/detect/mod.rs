@@ -5,11 +5,22 @@
 //! the database by what is not settled yet; on any error it is thrown away and loaded again.
 
 pub mod conditions;
-pub mod cooldown;
 pub mod detector;
+pub mod effects;
+pub mod episode;
 pub mod judge;
+pub mod late;
+pub mod load;
 pub mod memory;
 pub mod owed;
 pub mod rollup;
+pub mod rules;
+pub mod scene;
 pub mod settle;
+pub mod tell;
+pub mod told_before;
+#[cfg(test)]
+mod trial;
+pub mod watch;
 pub mod window;
+pub mod write;

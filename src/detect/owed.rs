@@ -1,11 +1,12 @@
 //! The flushes that detection owes a look, in the order of their ids.
 
 use deadpool_postgres::Object;
+use jiff::Timestamp;
 use tokio_postgres::GenericClient;
 
 use crate::db::error::DatabaseError;
 use crate::model::batch::unpack;
-use crate::model::reading::Reading;
+use crate::model::reading::{Reading, UnixMicros};
 
 const TAKE: &str = include_str!("../../sql/queries/detect/owed_flushes.sql");
 const RELEASE_QUARANTINED: &str = include_str!("../../sql/queries/detect/release_quarantined_flushes.sql");
@@ -16,6 +17,8 @@ const QUARANTINE: &str = include_str!("../../sql/queries/detect/quarantine_flush
 pub struct OwedFlush {
     /// Which.
     pub id: i64,
+    /// When it was stored, on the database's clock.
+    pub arrived: UnixMicros,
     /// Sorted by `(series, ts)`.
     pub readings: Vec<Reading>,
 }
@@ -36,8 +39,9 @@ pub async fn take(
     let statement = client.prepare_cached(TAKE).await?;
     for row in client.query(&statement, &[&floor, &judged, &limit]).await? {
         let id = row.get(0);
-        match unpack(row.get(1)) {
-            Ok(readings) => flushes.push(OwedFlush { id, readings }),
+        let arrived = row.get::<_, Timestamp>("flushed_at").into();
+        match unpack(row.get("batch")) {
+            Ok(readings) => flushes.push(OwedFlush { id, arrived, readings }),
             Err(error) => {
                 quarantine(&***client, id, &error.to_string()).await?;
             }

@@ -1,41 +1,63 @@
 //! Settling: one transaction for everything that was judged. A fixed number of statements, whatever its size.
 //!
 //! Invariant: the rollup, the alerts with all notifications they owe, and the deletion of the flushes commit together,
-//! under the lease's fence and the configuration that they were judged with; or nothing does.
+//! under the lease's fence and the versions that they were judged with; or nothing does.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use deadpool_postgres::{Object, Transaction};
+use jiff::Timestamp;
 
+use super::effects::TimelineEvent;
 use super::judge::Judged;
+use super::late::{load_stretches, open_untold};
+use super::load::Versions;
+use super::memory::Memory;
+use super::tell::{Facts, Told, notifications};
+use super::told_before::load_told;
+use super::write;
+use crate::config::PublicUrl;
 use crate::db::error::DatabaseError;
 use crate::db::lease::Lease;
-use crate::model::alert::Alert;
+use crate::model::alert::{Alert, Disposition, Happening};
 use crate::model::ids::AlertId;
-use crate::model::notification::Notification;
 use crate::outbox::enqueue::enqueue;
 
-const CONFIG_VERSION: &str = include_str!("../../sql/queries/detect/config_version.sql");
-const UPSERT_ROLLUPS: &str = include_str!("../../sql/queries/detect/upsert_rollups.sql");
-const UPSERT_STATE: &str = include_str!("../../sql/queries/detect/upsert_rule_state.sql");
-const INSERT_ALERTS: &str = include_str!("../../sql/queries/detect/insert_alerts.sql");
-const PROMOTE_ALERTS: &str = include_str!("../../sql/queries/detect/promote_alerts.sql");
+const LOCK_VERSIONS: &str = include_str!("../../sql/queries/detect/lock_versions.sql");
+const LOAD_POINTS: &str = include_str!("../../sql/queries/detect/load_points.sql");
 const DELETE_FLUSHES: &str = include_str!("../../sql/queries/detect/delete_flushes.sql");
 
 /// How a settlement ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Settled {
-    /// It is committed, with so many alerts and so many of them without anybody to tell.
-    Committed {
-        /// Alerts opened.
-        alerts: usize,
-        /// Alerts that nobody is told of.
-        unrouted: usize,
-    },
+    /// It is committed.
+    Committed(Accounts),
     /// Another holds the lease: nothing was written.
     LeaseLost,
-    /// Rules or destinations changed meanwhile: nothing was written, it must be judged again.
-    ConfigChanged,
+    /// Something changed behind memory's back: nothing was written, it must be judged again.
+    Changed(Versions),
+}
+
+/// What a settlement wrote, for the metrics.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Accounts {
+    /// Alerts opened.
+    pub opened: u64,
+    /// Alerts resolved.
+    pub resolved: u64,
+    /// Episodes that fired, by what became of them.
+    pub episodes: HashMap<Disposition, u64>,
+    /// Notifications owed.
+    pub notifications: u64,
+}
+
+/// How to tell.
+#[derive(Debug, Clone, Copy)]
+pub struct Telling<'a> {
+    /// Where people reach us.
+    pub public_url: &'a PublicUrl,
+    /// More alerts than this of one rule become one notice for a destination.
+    pub group_above: usize,
 }
 
 /// Settles what was judged.
@@ -45,30 +67,24 @@ pub enum Settled {
 pub async fn settle(
     client: &mut Object,
     lease: &Lease,
-    config_version: i64,
-    judged: &Judged,
+    memory: &Memory,
+    judged: &mut Judged,
+    telling: Telling<'_>,
 ) -> Result<Settled, DatabaseError> {
     let transaction = client.transaction().await?;
     // Renewing locks the row until the end: nobody takes the lease over while this commits.
     if !lease.renew(&*transaction).await? {
         return Ok(Settled::LeaseLost);
     }
-    let current: i64 = transaction.query_one(CONFIG_VERSION, &[]).await?.get(0);
-    if current != config_version {
-        return Ok(Settled::ConfigChanged);
+    let statement = transaction.prepare_cached(LOCK_VERSIONS).await?;
+    let row = transaction.query_one(&statement, &[]).await?;
+    let versions = Versions { config: row.get(0), alerts: row.get(1) };
+    if versions != memory.versions() {
+        return Ok(Settled::Changed(versions));
     }
-    upsert_rollups(&transaction, judged).await?;
-    upsert_state(&transaction, judged).await?;
-    let opened = insert_alerts(&transaction, &judged.alerts).await?;
-    if !judged.promoted.is_empty() {
-        let promoted: Vec<_> = judged.promoted.iter().map(|id| id.0).collect();
-        let statement = transaction.prepare_cached(PROMOTE_ALERTS).await?;
-        transaction.execute(&statement, &[&promoted]).await?;
-    }
-    let is_told = |alert: &AlertId| opened.contains(alert) || judged.promoted.contains(alert);
-    let notifications: Vec<Notification> =
-        judged.notifications.iter().filter(|notification| is_told(&notification.alert)).cloned().collect();
-    enqueue(&transaction, &notifications).await?;
+    write::rollups(&transaction, &judged.rollups).await?;
+    write::states(&transaction, memory, &judged.touched).await?;
+    let accounts = settle_effects(&transaction, memory, judged, telling).await?;
     let statement = transaction.prepare_cached(DELETE_FLUSHES).await?;
     let deleted = transaction.execute(&statement, &[&judged.flushes]).await?;
     if deleted != judged.flushes.len() as u64 {
@@ -77,94 +93,101 @@ pub async fn settle(
         return Err(DatabaseError::Unreadable(problem));
     }
     transaction.commit().await?;
-    let routed: HashSet<AlertId> = notifications.iter().map(|notification| notification.alert).collect();
-    let told = judged.alerts.iter().filter(|alert| !alert.historical && opened.contains(&alert.id));
-    let unrouted = told.filter(|alert| !routed.contains(&alert.id)).count();
-    Ok(Settled::Committed { alerts: opened.len(), unrouted })
+    Ok(Settled::Committed(accounts))
 }
 
-async fn upsert_rollups(transaction: &Transaction<'_>, judged: &Judged) -> Result<(), DatabaseError> {
-    let mut sorted: Vec<_> = judged.rollups.iter().collect();
-    // Neighbours in the index, and one order for all who ever write them.
-    sorted.sort_unstable_by_key(|(key, _)| **key);
-    let keys = || sorted.iter().map(|(key, _)| *key);
-    let rollups = || sorted.iter().map(|(_, rollup)| *rollup);
-    let series: Vec<_> = keys().map(|(series, _)| series.0).collect();
-    let minutes: Vec<_> = keys().map(|(_, minute)| minute.to_timestamp()).collect();
-    let counts: Vec<_> = rollups().map(|rollup| rollup.count).collect();
-    let means: Vec<_> = rollups().map(|rollup| rollup.mean).collect();
-    let m2s: Vec<_> = rollups().map(|rollup| rollup.m2).collect();
-    let lowest: Vec<_> = rollups().map(|rollup| rollup.lowest).collect();
-    let highest: Vec<_> = rollups().map(|rollup| rollup.highest).collect();
-    let last_values: Vec<_> = rollups().map(|rollup| rollup.last_value).collect();
-    let last_times: Vec<_> = rollups().map(|rollup| rollup.last_ts.to_timestamp()).collect();
-    let statement = transaction.prepare_cached(UPSERT_ROLLUPS).await?;
-    transaction
-        .execute(
-            &statement,
-            &[&series, &minutes, &counts, &means, &m2s, &lowest, &highest, &last_values, &last_times],
-        )
-        .await?;
-    Ok(())
+async fn settle_effects(
+    transaction: &Transaction<'_>,
+    memory: &Memory,
+    judged: &mut Judged,
+    telling: Telling<'_>,
+) -> Result<Accounts, DatabaseError> {
+    let effects = &mut judged.effects;
+    if !effects.is_urgent() {
+        return Ok(Accounts::default());
+    }
+    if !effects.late.is_empty() {
+        let stored = load_stretches(transaction, &effects.late).await?;
+        open_untold(memory, &stored, effects);
+    }
+    if effects.lives.is_empty() {
+        return Ok(Accounts::default());
+    }
+    let mut alerts: Vec<&mut Alert> = effects.alerts.iter_mut().map(|(alert, _)| alert).collect();
+    load_points(transaction, &mut alerts).await?;
+    let new = write::alerts(transaction, &effects.alerts, &effects.lives, &memory.series).await?;
+    // One breach is one alert, however often it is judged: what is known already is not told again.
+    let known: HashSet<AlertId> =
+        effects.alerts.iter().map(|(alert, _)| alert.id).filter(|id| !new.contains(id)).collect();
+    effects.lives.retain(|alert, _| !known.contains(alert));
+    effects.tells.retain(|tell| !known.contains(&tell.alert));
+    effects.events.retain(|event| !known.contains(&event.alert));
+
+    let mut told: HashMap<AlertId, Told> = effects
+        .alerts
+        .iter()
+        .map(|(alert, rule)| {
+            let told = Told {
+                alert: alert.clone(),
+                rule_name: rule.name.to_string(),
+                labels: rule.labels.clone(),
+                runbook_url: rule.runbook_url.clone(),
+            };
+            (alert.id, told)
+        })
+        .collect();
+    let before: HashSet<AlertId> =
+        effects.tells.iter().map(|tell| tell.alert).filter(|alert| !told.contains_key(alert)).collect();
+    load_told(transaction, &before, &mut told).await?;
+    let facts = Facts {
+        alerts: &told,
+        lives: &effects.lives,
+        series: &memory.series,
+        setup: &memory.setup,
+        public_url: telling.public_url,
+        group_above: telling.group_above,
+    };
+    let (notifications, grouped) = notifications(&effects.tells, &facts);
+    for event in &mut effects.events {
+        if event.disposition == Some(Disposition::Notified) && grouped.contains(&(event.alert, event.episode))
+        {
+            event.disposition = Some(Disposition::Grouped);
+        }
+    }
+    write::lives(transaction, &effects.lives).await?;
+    write::events(transaction, &effects.events).await?;
+    enqueue(transaction, &notifications).await?;
+    Ok(accounts(new.len(), &effects.events, notifications.len()))
 }
 
-async fn upsert_state(transaction: &Transaction<'_>, judged: &Judged) -> Result<(), DatabaseError> {
-    if judged.states.is_empty() {
+fn accounts(opened: usize, events: &[TimelineEvent], notifications: usize) -> Accounts {
+    let mut accounts =
+        Accounts { opened: opened as u64, notifications: notifications as u64, ..Accounts::default() };
+    for event in events {
+        accounts.resolved += u64::from(event.kind == Happening::Resolved);
+        if let Some(disposition) = event.disposition {
+            *accounts.episodes.entry(disposition).or_default() += 1;
+        }
+    }
+    accounts
+}
+
+/// The last readings before each alert: they are stored, as their flush is.
+async fn load_points(transaction: &Transaction<'_>, alerts: &mut [&mut Alert]) -> Result<(), DatabaseError> {
+    if alerts.is_empty() {
         return Ok(());
     }
-    let rules: Vec<_> = judged.states.keys().map(|(rule, _)| rule.0).collect();
-    let series: Vec<_> = judged.states.keys().map(|(_, series)| series.0).collect();
-    let states = || judged.states.values();
-    let tenants: Vec<_> = states().map(|state| state.tenant.0).collect();
-    let last: Vec<_> =
-        states().map(|state| state.cooldown.last_fired_at.map(|ts| ts.to_timestamp())).collect();
-    let late: Vec<_> =
-        states().map(|state| state.cooldown.late_fired_at.map(|ts| ts.to_timestamp())).collect();
-    let burning: Vec<_> = states().map(|state| state.burning.map(|alert| alert.0)).collect();
-    let statement = transaction.prepare_cached(UPSERT_STATE).await?;
-    transaction.execute(&statement, &[&rules, &series, &tenants, &last, &late, &burning]).await?;
-    Ok(())
-}
-
-/// Returns the ids of the alerts that are new.
-async fn insert_alerts(
-    transaction: &Transaction<'_>,
-    alerts: &[Alert],
-) -> Result<HashSet<AlertId>, DatabaseError> {
-    if alerts.is_empty() {
-        return Ok(HashSet::new());
-    }
-    let ids: Vec<_> = alerts.iter().map(|alert| alert.id.0).collect();
-    let tenants: Vec<_> = alerts.iter().map(|alert| alert.tenant.0).collect();
-    let rules: Vec<_> = alerts.iter().map(|alert| alert.rule.0).collect();
-    let versions: Vec<_> = alerts.iter().map(|alert| alert.rule_version).collect();
     let series: Vec<_> = alerts.iter().map(|alert| alert.series.0).collect();
-    let severities: Vec<_> = alerts.iter().map(|alert| alert.severity.as_str()).collect();
-    let times: Vec<_> = alerts.iter().map(|alert| alert.breached_at.to_timestamp()).collect();
-    let values: Vec<_> = alerts.iter().map(|alert| alert.value).collect();
-    let evidence: Result<Vec<_>, _> =
-        alerts.iter().map(|alert| serde_json::to_value(&alert.evidence)).collect();
-    let evidence = evidence.map_err(|error| DatabaseError::Unreadable(error.to_string()))?;
-    let late: Vec<_> = alerts.iter().map(|alert| alert.late).collect();
-    let historical: Vec<_> = alerts.iter().map(|alert| alert.historical).collect();
-    let statement = transaction.prepare_cached(INSERT_ALERTS).await?;
-    let rows = transaction
-        .query(
-            &statement,
-            &[
-                &ids,
-                &tenants,
-                &rules,
-                &versions,
-                &series,
-                &severities,
-                &times,
-                &values,
-                &evidence,
-                &late,
-                &historical,
-            ],
-        )
-        .await?;
-    Ok(rows.iter().map(|row| AlertId(row.get(0))).collect())
+    let until: Vec<_> = alerts.iter().map(|alert| alert.decision.ts.to_timestamp()).collect();
+    let statement = transaction.prepare_cached(LOAD_POINTS).await?;
+    for row in transaction.query(&statement, &[&series, &until]).await? {
+        let place = usize::try_from(row.get::<_, i64>("place") - 1).unwrap_or(usize::MAX);
+        if let Some(alert) = alerts.get_mut(place) {
+            alert.points.push((row.get::<_, Timestamp>("ts"), row.get("value")));
+        }
+    }
+    for alert in alerts {
+        alert.points.reverse();
+    }
+    Ok(())
 }

@@ -26,3 +26,4 @@ pub mod series_cache;
 pub mod sorting;
 pub mod stream;
 pub mod validate;
+pub mod watermark;

@@ -12,6 +12,8 @@ use async_nats::jetstream::stream::{
 };
 use async_nats::jetstream::{Context, ErrorCode, context::CreateStreamErrorKind};
 
+use jiff::Timestamp;
+
 use crate::config;
 
 /// The stream can't be used as it is.
@@ -63,6 +65,17 @@ impl Handle {
     pub async fn fullness(&mut self) -> Result<f64, async_nats::jetstream::stream::InfoError> {
         let bytes = self.stream.info().await?.state.bytes;
         Ok(bytes as f64 / self.max_bytes.max(1) as f64)
+    }
+
+    /// When the oldest message came that is not acknowledged yet; `None`: there is none. A stream of its kind holds only what is
+    /// not acknowledged, and what is acknowledged is stored.
+    ///
+    /// # Errors
+    /// If the broker does not answer.
+    pub async fn oldest(&mut self) -> Result<Option<Timestamp>, async_nats::jetstream::stream::InfoError> {
+        let state = &self.stream.info().await?.state;
+        let nanos = state.first_timestamp.unix_timestamp_nanos();
+        Ok((state.messages > 0).then(|| Timestamp::from_nanosecond(nanos).unwrap_or(Timestamp::MIN)))
     }
 }
 

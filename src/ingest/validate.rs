@@ -10,11 +10,11 @@ use super::reject::{Reason, Refusal};
 use crate::model::reading::UnixMicros;
 
 /// Longest device name in bytes.
-const DEVICE_MAX: usize = 256;
+pub const DEVICE_MAX: usize = 256;
 /// Longest metric name in bytes.
-const METRIC_MAX: usize = 128;
+pub const METRIC_MAX: usize = 128;
 /// Largest magnitude of a value.
-const LARGEST_VALUE: f64 = 1e140;
+pub const LARGEST_VALUE: f64 = 1e140;
 /// Longest unit in bytes.
 const UNIT_MAX: usize = 32;
 
@@ -120,7 +120,10 @@ fn check_text(field: &str, text: &str, max: usize) -> Result<(), Refusal> {
 
 /// An RFC 3339 string, or Unix time as a number. Its unit shows in its size: the smallest of seconds, milliseconds,
 /// microseconds and nanoseconds that puts it before the year 5138.
-fn parse_ts(json: &str) -> Result<UnixMicros, Refusal> {
+///
+/// # Errors
+/// [`Refusal`] for any other JSON.
+pub fn parse_ts(json: &str) -> Result<UnixMicros, Refusal> {
     let bad = || Refusal::new(Reason::BadTime, "ts is neither an RFC 3339 time nor a Unix time");
     if let Some(text) = json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
         return text.parse::<Timestamp>().map(UnixMicros::from).map_err(|_| bad());

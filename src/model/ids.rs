@@ -62,6 +62,8 @@ uuid_id! {
     RuleId,
     /// Something that is wrong with a series.
     AlertId,
+    /// Somebody's wish not to be told for a while.
+    SilenceId,
     /// One thing that one destination must be told. The same over all attempts.
     NotificationId,
     /// Where people are told.

@@ -2,10 +2,14 @@
 
 pub mod alert;
 pub mod batch;
+pub mod condition;
 pub mod delivery;
 pub mod destination;
+pub mod evidence;
 pub mod ids;
 pub mod notification;
 pub mod reading;
 pub mod rule;
+pub mod selector;
+pub mod silence;
 pub mod tenant;

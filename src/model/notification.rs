@@ -1,22 +1,7 @@
 //! A notification: one thing that one destination must be told.
 
+use super::alert::Happening;
 use super::ids::{AlertId, DestinationId, NotificationId, TenantId};
-
-/// What happened to the alert that people should hear of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
-    /// It opened.
-    Opened,
-}
-
-impl Event {
-    /// As it stands in SQL and JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Opened => "opened",
-        }
-    }
-}
 
 /// A notification as it is enqueued: rendered once, never changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,12 +10,12 @@ pub struct Notification {
     pub id: NotificationId,
     /// Whose.
     pub tenant: TenantId,
-    /// What it is about.
-    pub alert: AlertId,
+    /// What it is about: each alert, and which of its episodes. More than one if it tells of many at once.
+    pub about: Vec<(AlertId, i32)>,
     /// Who is told.
     pub destination: DestinationId,
     /// What happened.
-    pub event: Event,
+    pub event: Happening,
     /// Lower is sent first within a destination.
     pub lane_class: i16,
     /// The exact bytes of every attempt.

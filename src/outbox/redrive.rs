@@ -30,6 +30,11 @@ impl Reason {
         let fits = (1..=REASON_MAX).contains(&text.len()) && !text.contains('\0');
         fits.then(|| Self(text.to_owned())).ok_or(InvalidReason)
     }
+
+    /// What it says.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 /// What became of it.

@@ -28,6 +28,13 @@ pub struct ByOutcome {
     pub outcome: &'static str,
 }
 
+/// Labels a count by what became of an episode.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ByDisposition {
+    /// As in `alert_events.disposition`.
+    pub disposition: &'static str,
+}
+
 /// Labels a duration by a phase of the flush.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ByPhase {
@@ -93,14 +100,28 @@ pub struct Metrics {
     pub flush_seconds: Family<ByPhase, Histogram>,
     /// Readings judged by detection.
     pub readings_judged: Counter,
-    /// Breaches that cooldown kept silent.
-    pub breaches_cooled_down: Counter,
+    /// Breaches that came late and that an alert had told already.
+    pub late_breaches_covered: Counter,
     /// Alerts committed.
     pub alerts_opened: Counter,
-    /// Alerts whose rule names nobody to tell.
-    pub alerts_unrouted: Counter,
+    /// Alerts that resolved by themselves.
+    pub alerts_resolved: Counter,
+    /// Episodes that fired.
+    pub episodes_fired: Counter,
+    /// The same, by what became of them: their sum is that of `episodes_fired`.
+    pub episodes: Family<ByDisposition, Counter>,
     /// 1 while this process is the active detector.
     pub detector_active: Gauge,
+    /// Rules that can't be judged.
+    pub rules_faulted: Gauge,
+    /// Rules that are judged and tell nobody.
+    pub rules_unrouted: Gauge,
+    /// Series that detection has in memory.
+    pub detect_series: Gauge,
+    /// Minutes of windows that detection has in memory.
+    pub detect_window_minutes: Gauge,
+    /// Series that detection forgot because there was no room.
+    pub detect_series_forgotten: Counter,
     /// Attempts on record, by outcome.
     pub delivery_attempts: Family<ByOutcome, Counter>,
     /// Attempts whose worker died, found by this process.
@@ -142,10 +163,17 @@ impl Metrics {
                 Histogram::new(exponential_buckets(0.0002, 2.0, 16))
             }),
             readings_judged: Counter::default(),
-            breaches_cooled_down: Counter::default(),
+            late_breaches_covered: Counter::default(),
             alerts_opened: Counter::default(),
-            alerts_unrouted: Counter::default(),
+            alerts_resolved: Counter::default(),
+            episodes_fired: Counter::default(),
+            episodes: Family::default(),
             detector_active: Gauge::default(),
+            rules_faulted: Gauge::default(),
+            rules_unrouted: Gauge::default(),
+            detect_series: Gauge::default(),
+            detect_window_minutes: Gauge::default(),
+            detect_series_forgotten: Counter::default(),
             delivery_attempts: Family::default(),
             deliveries_rescued: Counter::default(),
             deliveries_in_flight: Gauge::default(),
@@ -209,13 +237,28 @@ impl Metrics {
         );
         r.register("readings_judged", "Readings judged by detection", metrics.readings_judged.clone());
         r.register(
-            "breaches_cooled_down",
-            "Breaches within a cooldown",
-            metrics.breaches_cooled_down.clone(),
+            "late_breaches_covered",
+            "Breaches that came late and that an alert had told",
+            metrics.late_breaches_covered.clone(),
         );
         r.register("alerts_opened", "Alerts committed", metrics.alerts_opened.clone());
-        r.register("alerts_unrouted", "Alerts that nobody is told of", metrics.alerts_unrouted.clone());
+        r.register("alerts_resolved", "Alerts that resolved by themselves", metrics.alerts_resolved.clone());
+        r.register("episodes_fired", "Episodes that fired", metrics.episodes_fired.clone());
+        r.register("episodes", "Episodes that fired, by what became of them", metrics.episodes.clone());
         r.register("detector_active", "1 in the process that detects", metrics.detector_active.clone());
+        r.register("rules_faulted", "Rules that can't be judged", metrics.rules_faulted.clone());
+        r.register("rules_unrouted", "Rules that tell nobody", metrics.rules_unrouted.clone());
+        r.register("detect_series", "Series in memory", metrics.detect_series.clone());
+        r.register(
+            "detect_window_minutes",
+            "Minutes of windows in memory",
+            metrics.detect_window_minutes.clone(),
+        );
+        r.register(
+            "detect_series_forgotten",
+            "Series forgotten for want of room, read again when heard",
+            metrics.detect_series_forgotten.clone(),
+        );
         r.register("delivery_attempts", "Attempts on record", metrics.delivery_attempts.clone());
         r.register("deliveries_rescued", "Attempts cut short by a crash", metrics.deliveries_rescued.clone());
         r.register("deliveries_in_flight", "Requests under way", metrics.deliveries_in_flight.clone());

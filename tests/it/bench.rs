@@ -10,24 +10,29 @@ use super::support::command::{Finished, watchbell_reading};
 /// Servers are started, and the machine runs all other tests as well.
 const LONGEST: Duration = Duration::from_secs(300);
 
-async fn bench(arguments: &[&str]) -> Finished {
+async fn bench(what: &str, arguments: &[&str]) -> Finished {
     let kept = ["WATCHBELL_STATE_DIR", "NATS_SERVER_BIN", "PG_BIN_DIR"];
     let environment = kept.into_iter().filter_map(|name| Some((name, std::env::var(name).ok()?)));
-    watchbell_reading("", &[&["bench", "ingest"], arguments].concat(), environment, LONGEST).await
+    watchbell_reading("", &[&["bench", what], arguments].concat(), environment, LONGEST).await
+}
+
+/// Its figures by name.
+fn figures(report: &Value) -> BTreeMap<&str, &Value> {
+    let figures = report["figures"].as_array().unwrap();
+    figures.iter().map(|figure| (figure["name"].as_str().unwrap(), figure)).collect()
+}
+
+fn wanted(figure: &Value) -> (Option<f64>, Option<f64>, &str) {
+    (figure["must"].as_f64(), figure["reach"].as_f64(), figure["better"].as_str().unwrap())
 }
 
 #[tokio::test]
 async fn a_short_measurement_prints_each_figure_with_its_rounds_and_what_it_must_be() {
     let short = ["--rounds", "1", "--readings", "20000", "--only", "raw-copy,arrays", "--json"];
-    let said = bench(&short).await;
+    let said = bench("ingest", &short).await;
     assert_eq!(said.code, Some(0), "{}", said.errors);
     let report = said.json();
-    let figures: BTreeMap<&str, &Value> = report["figures"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|figure| (figure["name"].as_str().unwrap(), figure))
-        .collect();
+    let figures = figures(&report);
     for name in
         ["arrays_over_raw_copy", "raw_copy_rate", "arrays_cpu", "detection_lag_at_the_end", "peak_memory"]
     {
@@ -37,7 +42,7 @@ async fn a_short_measurement_prints_each_figure_with_its_rounds_and_what_it_must
     // Only what both sides of it were measured for.
     assert!(!figures.contains_key("singles_over_bare_pull") && !figures.contains_key("singles_rate"));
     let ratio = figures["arrays_over_raw_copy"];
-    assert_eq!((ratio["must"].as_f64(), ratio["reach"].as_f64()), (Some(0.5), Some(0.75)));
+    assert_eq!(wanted(ratio), (Some(0.5), Some(0.75), "higher"));
     assert_eq!(ratio["detail"]["rounds"].as_array().unwrap().len(), 1);
     let ours = figures["arrays_rate"]["value"].as_f64().unwrap();
     let limit = figures["raw_copy_rate"]["value"].as_f64().unwrap();
@@ -48,7 +53,44 @@ async fn a_short_measurement_prints_each_figure_with_its_rounds_and_what_it_must
 
 #[tokio::test]
 async fn a_contender_that_nobody_knows_is_refused_with_those_there_are() {
-    let said = bench(&["--only", "magic"]).await;
+    let said = bench("ingest", &["--only", "magic"]).await;
     assert_eq!(said.code, Some(2));
     assert!(said.errors.contains("raw-copy") && said.errors.contains("latency"), "{}", said.errors);
+}
+
+#[tokio::test]
+async fn a_short_look_at_detection_says_what_judging_costs_what_rules_take_and_how_soon_alerts_come() {
+    let said = bench("detect", &["--quick", "--rounds", "1", "--readings", "50000", "--json"]).await;
+    assert_eq!(said.code, Some(0), "{}", said.errors);
+    let report = said.json();
+    let figures = figures(&report);
+    for (name, must, reach, better) in [
+        ("microseconds_a_judgement", None, None, "lower"),
+        ("ingest_with_1000_rules_over_none", Some(0.90), Some(0.97), "higher"),
+        ("ingest_with_10000_rules_over_none", None, None, "higher"),
+        ("alert_latency_p50", Some(25.0), Some(5.0), "lower"),
+        ("alert_latency_p99", Some(100.0), Some(30.0), "lower"),
+    ] {
+        let figure = figures.get(name).unwrap_or_else(|| panic!("{name} in {figures:?}"));
+        assert_eq!(wanted(figure), (must, reach, better), "{name}");
+        assert!(figure["value"].as_f64().unwrap() > 0.0, "{figure}");
+    }
+    for stage in ["unpack", "judging", "rollup", "settle"] {
+        let cost = &figures["microseconds_a_judgement"]["detail"]["microseconds_a_reading"][stage];
+        assert!(cost.as_f64().unwrap() > 0.0, "{stage}: {cost}");
+    }
+    let ratio = figures["ingest_with_1000_rules_over_none"];
+    let [with, without] = ["ingest_rate_with_1000_rules", "ingest_rate_with_0_rules"]
+        .map(|name| figures[name]["value"].as_f64().unwrap());
+    assert!(
+        (ratio["value"].as_f64().unwrap() - with / without).abs() < 0.01,
+        "{ratio} of {with} and {without}"
+    );
+    let lags = ratio["detail"]["seconds_until_all_were_judged"]["with"].as_array().unwrap();
+    assert_eq!(lags.len(), 1, "a round, a lag: {ratio}");
+    // Twenty a second, for five seconds.
+    let latency = figures["alert_latency_p99"];
+    let alerts = latency["detail"]["alerts"].as_u64().unwrap();
+    assert!((80..=120).contains(&alerts), "{latency}");
+    assert!(latency["value"].as_f64().unwrap() >= figures["alert_latency_p50"]["value"].as_f64().unwrap());
 }

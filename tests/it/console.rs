@@ -18,7 +18,9 @@ async fn a_browser_is_asked_to_log_in() {
     let house = House::build(&database.owner, "a").await;
     let server = TestServer::start(&database.config).await;
     let publisher = key_with(&database.owner, house.tenant, &[Scope::Publish]).await;
-    for path in ["/", &format!("/deliveries/{}", Uuid::now_v7())] {
+    let of_one = |what: &str| format!("/{what}/{}", Uuid::now_v7());
+    for path in ["/".to_owned(), of_one("deliveries"), of_one("alerts")] {
+        let path = path.as_str();
         for answer in [
             server.get_without_key(path).await,
             visit(&server, path, "wrong").await,
@@ -52,7 +54,7 @@ async fn the_overview_shows_alerts_deliveries_and_counts_of_its_tenant_only() {
         "81.5 °C",
         "ours-hot",
         "ours-hub",
-        ">1</strong>critical, 24 h",
+        ">1</strong>critical, not resolved",
         ">1</strong>on the way",
         ">1</strong>delivered, 24 h",
         ">0</strong>dead",
@@ -86,6 +88,84 @@ async fn what_comes_from_outside_is_escaped_and_no_script_may_run() {
     }
     let style = server.get_without_key("/console.css").await;
     assert_eq!((style.status.as_u16(), style.header("content-type")), (200, "text/css; charset=utf-8"));
+}
+
+#[tokio::test]
+async fn the_page_of_an_alert_says_what_since_when_why_what_happened_and_who_was_told() {
+    let database = TestDatabase::new().await;
+    let house = House::build(&database.owner, "a").await;
+    database
+        .owner
+        .batch_execute(
+            "UPDATE rules SET runbook_url = 'https://wiki.example/pumps', labels = '{\"team\": \"water\"}'",
+        )
+        .await
+        .unwrap();
+    let alert = house.alert(&database.owner).await;
+    let notification = house.notification(&database.owner, alert).await;
+    let points: Vec<_> = (0..20)
+        .map(|second| {
+            serde_json::json!([
+                format!("2026-09-01T12:00:{second:02}Z"),
+                if second == 19 { 81.5 } else { 20.0 }
+            ])
+        })
+        .collect();
+    let fill = "UPDATE alerts SET rule_version = 2, class = 'spike above', summary = 'it is too <hot>',
+                  device_tags = '{\"site\": \"north\"}', points = $1, state = 'acknowledged',
+                  acknowledged_at = now(), acknowledged_by = 'key anna', breached_at = '2026-09-01T12:00:19Z'";
+    database.owner.execute(fill, &[&serde_json::Value::from(points)]).await.unwrap();
+    let event = "INSERT INTO alert_events (alert_id, tenant_id, kind, actor, note)
+                 VALUES ($1, $2, 'acknowledged', 'key anna', 'on my way')";
+    database.owner.execute(event, &[&alert, &house.tenant.0]).await.unwrap();
+    let server = TestServer::start(&database.config).await;
+    let overview = visit(&server, "/", &house.key).await.text;
+    assert!(overview.contains(&format!("href=\"/alerts/{alert}\"")), "{overview}");
+    let delivery = visit(&server, &format!("/deliveries/{notification}"), &house.key).await.text;
+    assert!(delivery.contains(&format!("href=\"/alerts/{alert}\"")), "{delivery}");
+
+    let page = visit(&server, &format!("/alerts/{alert}"), &house.key).await;
+    assert_eq!(page.status, 200);
+    for expected in [
+        "temperature of a-pump",
+        "it is too &lt;hot&gt;",
+        "spike above",
+        "2026-09-01 12:00:19 UTC",
+        "acknowledged",
+        "by key anna",
+        "site: north",
+        "team: water",
+        "href=\"https://wiki.example/pumps\"",
+        "81.5 °C",
+        "<dt>Threshold</dt><dd>80</dd>",
+        "<svg class=\"chart\"",
+        "the last 20 readings, from 20 to 81.5",
+        "<line class=\"limit\"",
+        "on my way",
+        "notified",
+        "a-hub",
+        &format!("href=\"/deliveries/{notification}\""),
+    ] {
+        assert!(page.text.contains(expected), "{expected}: {}", page.text);
+    }
+    let drawn = page.text.split("points=\"").nth(1).unwrap().split('"').next().unwrap();
+    assert_eq!(drawn.split(' ').count(), 20, "{drawn}");
+    assert!(!page.text.contains("<script") && !page.text.contains("style="), "{page:?}");
+    assert!(!page.text.contains("<hot>"), "{page:?}");
+}
+
+#[tokio::test]
+async fn a_foreign_alert_has_no_page() {
+    let database = TestDatabase::new().await;
+    let ours = House::build(&database.owner, "ours").await;
+    let theirs = House::build(&database.owner, "theirs").await;
+    let alert = theirs.alert(&database.owner).await;
+    let server = TestServer::start(&database.config).await;
+    let path = format!("/alerts/{alert}");
+    assert_eq!(visit(&server, &path, &theirs.key).await.status, 200);
+    let foreign = visit(&server, &path, &ours.key).await;
+    assert_eq!(foreign.status, 404);
+    assert_eq!(foreign.text, visit(&server, "/alerts/1", &ours.key).await.text);
 }
 
 #[tokio::test]

@@ -19,13 +19,17 @@ fn hot(start: Timestamp, minutes: i64) -> Value {
     json!({ "device": "pump-1", "metric": "temperature", "value": 90.0, "ts": start + SignedDuration::from_mins(minutes) })
 }
 
-/// The alerts' breaches in minutes after `start`, as they came; and whether they were late.
-async fn alerts(app: &TestApp, start: Timestamp) -> Vec<(i64, bool)> {
-    let query = "SELECT breached_at, late FROM alerts ORDER BY alert_id";
+/// The alerts' breaches in minutes after `start`, as they came.
+async fn alerts(app: &TestApp, start: Timestamp) -> Vec<i64> {
+    let query = "SELECT breached_at FROM alerts ORDER BY alert_id";
     let rows = app.owner().query(query, &[]).await.unwrap();
-    rows.iter()
-        .map(|row| ((row.get::<_, Timestamp>(0).as_second() - start.as_second()) / 60, row.get(1)))
-        .collect()
+    rows.iter().map(|row| (row.get::<_, Timestamp>(0).as_second() - start.as_second()) / 60).collect()
+}
+
+/// What people were told, in its order.
+async fn told(app: &TestApp) -> Vec<String> {
+    let query = "SELECT event FROM notifications ORDER BY notification_id";
+    app.owner().query(query, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
 }
 
 /// Publishes breaches one by one, each judged before the next.
@@ -37,19 +41,19 @@ async fn breaches(app: &TestApp, start: Timestamp, minutes: &[i64]) {
 }
 
 #[tokio::test]
-async fn cooldown_suppresses_until_it_is_over_across_a_restart_too() {
+async fn what_burns_is_told_once_a_cooldown_across_a_restart_and_a_crash_too() {
     let mut app = TestApp::new(&[]).await;
     let start = Timestamp::now() - SignedDuration::from_hours(10);
     app.start(roles()).await;
     breaches(&app, start, &[0, 1, 14]).await;
-    assert_eq!(alerts(&app, start).await, [(0, false)]);
+    assert_eq!(told(&app).await, ["opened"]);
     app.stop().await;
     app.start(roles()).await;
     // In the readings' own time: [0, 15) is silent, however much later it is judged; 15 is not.
     breaches(&app, start, &[2, 13]).await;
-    assert_eq!(alerts(&app, start).await, [(0, false)]);
+    assert_eq!(told(&app).await, ["opened"]);
     breaches(&app, start, &[15, 16, 29]).await;
-    assert_eq!(alerts(&app, start).await, [(0, false), (15, false)]);
+    assert_eq!(told(&app).await, ["opened", "still_burning"]);
     // A detector that is killed hands on no less.
     app.stop().await;
     let service = app.spawn("ingest,detect");
@@ -57,9 +61,8 @@ async fn cooldown_suppresses_until_it_is_over_across_a_restart_too() {
     service.kill().await;
     app.start(roles()).await;
     breaches(&app, start, &[31, 44, 45]).await;
-    let told = [(0, false), (15, false), (30, false), (45, false)];
-    assert_eq!(alerts(&app, start).await, told);
-    assert_eq!(app.count("SELECT count(*) FROM notifications").await, 4);
+    assert_eq!(told(&app).await, ["opened", "still_burning", "still_burning", "still_burning"]);
+    assert_eq!(alerts(&app, start).await, [0], "it is one alert all the while");
     app.assert_verified().await;
     app.stop().await;
 }
@@ -91,15 +94,51 @@ async fn a_breach_older_than_the_last_one_fires_late_and_without_a_storm() {
     // A device that was cut off sends what it kept: one alert a cooldown, not one a reading.
     app.publish(Value::from((10..24).map(|minute| hot(start, minute)).collect::<Vec<_>>())).await;
     app.wait_until_judged().await;
-    assert_eq!(alerts(&app, start).await, [(100, false), (10, true)]);
+    assert_eq!(alerts(&app, start).await, [100, 10]);
     app.stop().await;
     app.start(roles()).await;
     breaches(&app, start, &[11, 24, 25]).await;
-    assert_eq!(alerts(&app, start).await, [(100, false), (10, true), (25, true)]);
+    assert_eq!(alerts(&app, start).await, [100, 10, 25]);
+    let over = "SELECT count(*) FROM alerts WHERE late AND state = 'resolved'";
+    assert_eq!(app.count(over).await, 2, "what came after them was judged before");
     // It has not moved the cooldown of the breach that is the last.
-    breaches(&app, start, &[101, 114, 115]).await;
-    assert_eq!(alerts(&app, start).await, [(100, false), (10, true), (25, true), (115, false)]);
+    breaches(&app, start, &[101, 114]).await;
+    assert_eq!(app.count("SELECT count(*) FROM notifications WHERE event = 'still_burning'").await, 0);
+    breaches(&app, start, &[115]).await;
+    assert_eq!(app.count("SELECT count(*) FROM notifications WHERE event = 'still_burning'").await, 1);
     app.assert_verified().await;
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_series_that_was_forgotten_for_want_of_room_goes_on_as_if_it_had_not_been() {
+    let mut app =
+        TestApp::new(&[("detect.series_cache_size", "1"), ("detect.window_cache_minutes", "1")]).await;
+    let condition = json!({ "kind": "deviation_from_mean", "window_minutes": 10, "min_buckets": 5 });
+    app.add_rule("unusual", "pressure", condition, 900, &[app.destination]).await;
+    app.start(roles()).await;
+    let metrics = app.running.as_ref().unwrap().metrics.clone();
+    for minutes_ago in (1_i32..9).rev() {
+        for device in ["pump-1", "pump-2", "pump-3"] {
+            app.publish(reading(
+                device,
+                "pressure",
+                5.0 + f64::from(minutes_ago % 2) * 0.1,
+                i64::from(minutes_ago) * 60,
+            ))
+            .await;
+        }
+    }
+    app.wait_until_judged().await;
+    until("all windows to be forgotten", async || {
+        let forgotten =
+            metrics.detect_series_forgotten.get() >= 3 && metrics.detect_window_minutes.get() == 0;
+        forgotten.then_some(())
+    })
+    .await;
+    app.publish(reading("pump-2", "pressure", 9.0, 0)).await;
+    app.wait_until_judged().await;
+    assert_eq!(app.count("SELECT count(*) FROM alerts").await, 1, "its minutes are read again");
     app.stop().await;
 }
 
@@ -121,6 +160,11 @@ async fn a_rule_that_cannot_be_read_is_marked_faulted_and_stops_nobody() {
         assert_eq!(state, "faulted");
         assert!(fault.is_some_and(|fault| fault.contains("condition")), "{fault:?}");
     }
+    let metrics = app.running.as_ref().unwrap().metrics.clone();
+    until("two faulted rules in the metrics", async || (metrics.rules_faulted.get() == 2).then_some(()))
+        .await;
+    app.owner().batch_execute("UPDATE rules SET destination_ids = '{}' WHERE name = 'hot'").await.unwrap();
+    until("a rule that tells nobody", async || (metrics.rules_unrouted.get() == 1).then_some(())).await;
     let mend = r#"UPDATE rules SET condition = '{"kind": "above_threshold", "threshold": 80}' WHERE name = 'broken'"#;
     app.owner().batch_execute(mend).await.unwrap();
     let mended = "SELECT count(*) FROM rules WHERE name = 'broken' AND state = 'active' AND fault IS NULL";

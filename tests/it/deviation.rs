@@ -65,10 +65,7 @@ async fn an_old_breach_that_is_over_is_historical_and_pages_nobody() {
     bench.judge(&[(0.0, 90.0), (1.0, 91.0)]).await;
     bench.judge(&[(2.0, 20.0), (119.0, 20.0)]).await;
     assert_eq!(bench.alerts().await, [(0.0, true, 0)]);
-    assert_eq!(
-        bench.app.count("SELECT count(*) FROM rule_state WHERE burning_alert_id IS NOT NULL").await,
-        0
-    );
+    assert_eq!(bench.app.count("SELECT count(*) FROM rule_state WHERE fires_since IS NOT NULL").await, 0);
 }
 
 #[tokio::test]

@@ -37,6 +37,16 @@ async fn two_tenants(owner: &Client) -> [House; 2] {
                 house.series,
             ),
             (
+                "INSERT INTO silences (silence_id, tenant_id, device_pattern, ends_at, created_by, reason)
+                 VALUES (gen_random_uuid(), $1, 'pump', now() + interval '1 hour', 'test', 'test')",
+                house.tenant.0,
+            ),
+            (
+                "INSERT INTO notification_alerts (notification_id, alert_id, tenant_id, episode)
+                 SELECT notification_id, alert_id, tenant_id, 1 FROM notifications WHERE tenant_id = $1 LIMIT 1",
+                house.tenant.0,
+            ),
+            (
                 "INSERT INTO rejected_readings (tenant_id, subject, reason, detail, payload)
                  VALUES ($1, 's', 'r', 'd', 'p')",
                 house.tenant.0,
@@ -49,6 +59,8 @@ async fn two_tenants(owner: &Client) -> [House; 2] {
     owner.execute("INSERT INTO flushes (readings, batch) VALUES (1, 'b')", &[]).await.unwrap();
     let lease = "INSERT INTO leases VALUES ('l', gen_random_uuid(), 1, now())";
     owner.execute(lease, &[]).await.unwrap();
+    let watermark = "INSERT INTO watermarks (stream, heard_until) VALUES ('s', now())";
+    owner.execute(watermark, &[]).await.unwrap();
     let worker = "INSERT INTO workers VALUES (gen_random_uuid(), 'h', 1, now(), now())";
     owner.execute(worker, &[]).await.unwrap();
     houses.try_into().unwrap_or_else(|_| unreachable!())
@@ -115,6 +127,7 @@ async fn another_tenant_sees_nothing_straight_through_sql_as_the_api_role() {
             "delivery_attempts",
             "destinations",
             "devices",
+            "notification_alerts",
             "notifications",
             "outbox",
             "readings_named",
@@ -123,6 +136,7 @@ async fn another_tenant_sees_nothing_straight_through_sql_as_the_api_role() {
             "rule_versions",
             "rules",
             "series",
+            "silences",
             "tenants",
         ]
     );
@@ -144,6 +158,7 @@ async fn the_api_role_reads_no_secret_and_no_table_of_all_tenants() {
         "SELECT * FROM flushes",
         "SELECT * FROM leases",
         "SELECT * FROM workers",
+        "SELECT * FROM watermarks",
         "SELECT * FROM config_version",
     ] {
         assert_forbidden(client, sql).await;
@@ -171,11 +186,31 @@ async fn the_api_role_changes_no_history_and_makes_no_partition() {
             )
             .await
             .unwrap();
-        assert!(!rights.get::<_, bool>(0), "UPDATE {relation}");
-        assert_eq!(rights.get::<_, bool>(1), relation == "admin_actions", "INSERT INTO {relation}");
+        let (changes, adds) = (["devices", "rules", "silences"], ["admin_actions", "rules", "silences"]);
+        assert_eq!(rights.get::<_, bool>(0), changes.contains(&relation.as_str()), "UPDATE {relation}");
+        assert_eq!(rights.get::<_, bool>(1), adds.contains(&relation.as_str()), "INSERT INTO {relation}");
     }
     assert_forbidden(client, "SELECT ensure_partition('readings', '2030-01-01')").await;
     assert_forbidden(client, "CREATE TABLE mine ()").await;
+    // What it may change is of its own tenant, and not who did it.
+    for sql in [
+        "UPDATE rules SET version = 7",
+        "UPDATE devices SET external_id = 'mine'",
+        "UPDATE silences SET created_by = 'nobody'",
+        "UPDATE alerts SET state = 'resolved'",
+        "INSERT INTO notifications (notification_id) VALUES (gen_random_uuid())",
+    ] {
+        assert_forbidden(client, sql).await;
+    }
+    for sql in [
+        "UPDATE rules SET state = 'archived'",
+        "UPDATE devices SET tags = '{}'",
+        "UPDATE silences SET ends_at = now()",
+    ] {
+        client.batch_execute("BEGIN").await.unwrap();
+        assert_eq!(client.execute(sql, &[]).await.unwrap(), 1, "{sql} changes another tenant's, too");
+        client.batch_execute("ROLLBACK").await.unwrap();
+    }
     // It records what was done through it: of its own tenant, and of now.
     let record = "INSERT INTO admin_actions (action_id, tenant_id, actor, action, target) VALUES ($1, $2, 'a', 'b', 'c')";
     client.execute(record, &[&Uuid::now_v7(), &first.tenant.0]).await.unwrap();

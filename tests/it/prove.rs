@@ -54,7 +54,9 @@ async fn no_reading_and_no_page_is_lost_while_the_service_is_killed_and_the_rece
         &[
             "readings published = stored",
             "readings doubled",
-            "alerts that differ from a plain recomputation",
+            "breaches that no alert told",
+            "alerts doubled",
+            "alerts that are over and no notification says so",
             "notifications missing",
             "POSTs off the record",
             "notifications neither owed nor ended",

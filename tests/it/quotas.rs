@@ -3,16 +3,14 @@
 use serde_json::{Value, json};
 use tokio_postgres::Client;
 use watchbell::api::key_store;
-use watchbell::db::{migrations, pool};
+use watchbell::db::pool;
 use watchbell::ingest::pull::MESSAGES;
 use watchbell::model::tenant::TenantName;
 use watchbell::runtime::{Role, Roles};
 
 use super::support::app::{TestApp, reading};
 use super::support::command::{Finished, watchbell};
-use super::support::database::TestDatabase;
 use super::support::faults::slow_registration;
-use super::support::house::House;
 use super::support::wait::until;
 
 const OVER: &str = "SELECT count(*) FROM rejected_readings WHERE reason = 'quota'";
@@ -220,28 +218,4 @@ async fn the_commands_say_what_is_wrong_and_print_a_table() {
     let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(rows[0], ["TENANT", "DEVICES", "OF", "SERIES", "OF", "CREATED"]);
     assert_eq!(rows[1][..5], ["acme", "0", "100000", "0", "7"]);
-}
-
-#[tokio::test]
-async fn a_database_with_tenants_in_it_is_migrated_and_nobody_is_over_the_quota() {
-    let mut database = TestDatabase::new().await;
-    let owner = &mut database.owner;
-    let [house, _] = [House::build(owner, "large").await, House::build(owner, "small").await];
-    let grow = "INSERT INTO devices (tenant_id, external_id) SELECT $1, 'd' || n FROM generate_series(1, 60000) AS n";
-    owner.execute(grow, &[&house.tenant.0]).await.unwrap();
-    // As it was before.
-    let undo = "DROP TRIGGER count_inserted ON devices; DROP TRIGGER count_deleted ON devices;
-        DROP TRIGGER count_inserted ON series; DROP TRIGGER count_deleted ON series;
-        DROP FUNCTION count_registered, lock_quotas, partition_ends, drop_expired_partition;
-        ALTER TABLE tenants DROP max_devices, DROP max_series, DROP device_count, DROP series_count;
-        DELETE FROM refinery_schema_history WHERE version >= 5";
-    owner.batch_execute(undo).await.unwrap();
-    assert!(!migrations::migrate(owner).await.unwrap().is_empty());
-    let sql = "SELECT device_count, series_count, max_devices, max_series FROM tenants ORDER BY name";
-    let rows = owner.query(sql, &[]).await.unwrap();
-    let rows: Vec<[i32; 4]> = rows.iter().map(|row| std::array::from_fn(|column| row.get(column))).collect();
-    assert_eq!(rows, [[60_001, 1, 120_002, 1_000_000], [1, 1, 100_000, 1_000_000]]);
-    owner.batch_execute("DELETE FROM devices WHERE external_id LIKE 'd%'").await.unwrap();
-    let left = owner.query_one("SELECT sum(device_count)::int FROM tenants", &[]).await.unwrap();
-    assert_eq!(left.get::<_, i32>(0), 2, "what is deleted counts no more");
 }

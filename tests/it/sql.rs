@@ -14,7 +14,7 @@ fn role_of(name: &str) -> Role {
         "outbox" if file == "redrive.sql" => Role::Api,
         "db" | "deliver" | "detect" | "ingest" | "outbox" => Role::Worker,
         "api" | "console" => Role::Api,
-        "audit" | "demo" | "keys" | "prove" | "tenants" => Role::Owner,
+        "audit" | "bench" | "demo" | "keys" | "prove" | "tenants" => Role::Owner,
         _ => panic!("sql/queries/{area} is new: say here which role runs it"),
     }
 }

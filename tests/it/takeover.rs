@@ -114,7 +114,7 @@ async fn two_processes_share_ingestion_and_delivery() {
     let mut published = 0;
     let workers = "SELECT count(DISTINCT worker_id) FROM delivery_attempts";
     until("both have delivered", async || {
-        let hot = |n: i64| reading(&format!("pump-{n}"), "temperature", 90.0, 86_000 - (published + n));
+        let hot = |n: i64| reading(&format!("pump-{}", published + n), "temperature", 90.0, 60);
         app.publish(Value::from((0..100).map(hot).collect::<Vec<_>>())).await;
         published += 100;
         wait_for_alerts(&app, published).await;

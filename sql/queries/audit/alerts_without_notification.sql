@@ -1,8 +1,22 @@
--- An alert owes one notification to each destination that its rule named, if it belongs to the same tenant and was there.
+-- Episodes that are on record as told and were not told to each destination that the rule named and that was there, of the
+-- same tenant: by a notice of its own or by one that tells of many alerts. The first episode fired by the version of the rule
+-- that the alert keeps; a later one by that or one since.
 SELECT count(*)
-FROM alerts a
-JOIN rule_versions v ON v.rule_id = a.rule_id AND v.version = a.rule_version
-CROSS JOIN LATERAL jsonb_array_elements_text(v.definition -> 'destination_ids') AS named (destination_id)
-JOIN destinations d ON d.destination_id = named.destination_id::uuid AND d.tenant_id = a.tenant_id
-WHERE NOT a.historical AND (d.archived_at IS NULL OR d.archived_at > a.opened_at) AND d.created_at <= a.opened_at
-  AND NOT EXISTS (SELECT FROM notifications n WHERE n.alert_id = a.alert_id AND n.destination_id = d.destination_id)
+FROM alert_events e
+JOIN alerts a ON a.alert_id = e.alert_id
+WHERE e.kind IN ('opened', 'reopened') AND e.disposition IN ('notified', 'grouped')
+  AND NOT EXISTS (
+    SELECT FROM rule_versions v
+    WHERE v.rule_id = a.rule_id
+      AND (v.version = a.rule_version OR e.kind = 'reopened' AND v.version > a.rule_version AND v.changed_at <= e.at)
+      AND NOT EXISTS (
+        SELECT FROM jsonb_array_elements_text(v.definition->'destination_ids') AS named (id)
+        JOIN destinations d ON d.destination_id = named.id::uuid AND d.tenant_id = e.tenant_id
+        WHERE d.created_at <= e.at AND (d.archived_at IS NULL OR d.archived_at > e.at)
+          AND NOT EXISTS (
+            SELECT FROM notifications n
+            WHERE n.alert_id = e.alert_id AND n.episode = e.episode AND n.destination_id = d.destination_id
+              AND n.event IN ('opened', 'reopened', 'still_burning'))
+          AND NOT EXISTS (
+            SELECT FROM notification_alerts t JOIN notifications n USING (notification_id)
+            WHERE t.alert_id = e.alert_id AND t.episode = e.episode AND n.destination_id = d.destination_id)))

@@ -60,6 +60,14 @@ impl Figure {
         self
     }
 
+    /// With something more that explains it.
+    pub fn explained(mut self, name: &str, by: impl Into<Value>) -> Self {
+        if let Some(details) = self.detail.as_object_mut() {
+            details.insert(name.to_owned(), by.into());
+        }
+        self
+    }
+
     fn meets(&self, wanted: f64) -> bool {
         match self.better {
             Better::Higher => self.value >= wanted,

@@ -1,6 +1,7 @@
 //! Where a benchmark takes place: a durable PostgreSQL and a NATS of its own, a tenant, and the service as a process.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -77,15 +78,15 @@ impl Cpu {
 }
 
 impl Ground {
-    /// Starts the servers, migrates, makes the tenant.
+    /// Starts the servers, PostgreSQL with these settings more, migrates, makes the tenant.
     ///
     /// # Errors
     /// If servers can't be had.
-    pub async fn prepare() -> anyhow::Result<Self> {
+    pub async fn prepare(settings: &[&str]) -> anyhow::Result<Self> {
         let state = StateDir::open()?;
         provision::postgres::find_or_install().await?;
         provision::nats::find_or_install(&state).await?;
-        let settings = POSTGRES_SETTINGS.map(str::to_owned).into();
+        let settings = POSTGRES_SETTINGS.iter().chain(settings).map(|&setting| setting.to_owned()).collect();
         let postgres = PrivatePostgres::throw_away_durable(&state, settings).await?;
         let nats = PrivateNats::throw_away(&state).await?;
         let secrets_key = random_hex(32)?;
@@ -206,24 +207,26 @@ impl Ground {
     /// A contender that lost or doubled something has not been measured.
     ///
     /// # Errors
-    /// If so.
-    pub async fn check_stored(&self, table: &str, expected: usize) -> anyhow::Result<()> {
-        let stored = self.count(table).await?;
-        if usize::try_from(stored)? != expected {
-            bail!("{expected} readings were published and {stored} are in {table}");
+    /// If a table has not so many rows.
+    pub async fn check(&self, table: &str, expected: usize) -> anyhow::Result<()> {
+        let found = self.count(table).await?;
+        if usize::try_from(found)? != expected {
+            bail!("{expected} rows must be in {table}, and {found} are");
         }
         Ok(())
     }
 
-    /// Runs the service, in a process of its own, with the settings that it comes with.
+    /// Runs the service, in a process of its own, with the settings that it comes with; these roles of it, separated by
+    /// commas, or all.
     ///
     /// # Errors
     /// If it can't be started.
-    pub fn serve(&self) -> anyhow::Result<Service> {
+    pub fn serve(&self, roles: Option<&str>) -> anyhow::Result<Service> {
+        let roles = roles.map(|roles| ["--roles".into(), roles.into()]);
         let process = ServerProcess::start(ServerCommand {
             name: "watchbell",
             program: std::env::current_exe().context("failed to find this program")?,
-            arguments: vec!["serve".into()],
+            arguments: [OsString::from("serve")].into_iter().chain(roles.into_iter().flatten()).collect(),
             environment: self.environment.clone(),
             user: ServerUser::Myself { uid: my_uid()? },
             log: self.log(),

@@ -2,24 +2,21 @@
 
 mod bare_pull;
 mod classic;
-mod contest;
 mod latency;
-mod load;
 mod raw_copy;
-mod service;
+mod rules;
 
 use std::time::Duration;
 
-use anyhow::bail;
 use serde_json::json;
 
 use self::bare_pull::By;
-use self::contest::Run;
 use self::latency::Latency;
-use super::figure::{Better, Figure, median};
+use super::contest::{self, Run};
+use super::drain;
+use super::figure::{Better, Figure};
 use super::ground::Ground;
-use super::machine::Machine;
-use crate::cli::readings::SERIES;
+use super::series;
 use crate::model::ids::SeriesId;
 
 /// Messages, or connections and batches, that are tried for a limit: the best of a round counts.
@@ -86,25 +83,10 @@ struct Rounds {
 /// Measures.
 ///
 /// # Errors
-/// If servers can't be had, or a contender loses something.
-pub async fn run(args: &IngestArgs) -> anyhow::Result<(Machine, Vec<Figure>)> {
-    if cfg!(debug_assertions) {
-        eprintln!("this is a debug build: its figures say nothing");
-    }
-    eprintln!("starting private servers ..");
-    let ground = Ground::prepare().await?;
-    let measured = tokio::select! {
-        measured = measure(&ground, args) => measured,
-        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
-    };
-    ground.end().await?;
-    measured
-}
-
-async fn measure(ground: &Ground, args: &IngestArgs) -> anyhow::Result<(Machine, Vec<Figure>)> {
-    let machine = ground.machine().await?;
-    load::insert_rules(ground).await?;
-    let series = register(ground).await?;
+/// If a contender loses something, or a server refuses.
+pub async fn measure(ground: &Ground, args: &IngestArgs) -> anyhow::Result<Vec<Figure>> {
+    rules::insert(ground).await?;
+    let series = series::register(ground).await?;
     let wanted = |contender| args.only.is_empty() || args.only.contains(&contender);
     let readings = args.readings as usize / if args.quick { 5 } else { 1 };
     let count = if args.quick { 2 } else { args.rounds };
@@ -134,18 +116,7 @@ async fn measure(ground: &Ground, args: &IngestArgs) -> anyhow::Result<(Machine,
     if let Some(peak) = peaks.iter().copied().reduce(f64::max) {
         figures.push(Figure::of_rounds("peak_memory", &[peak], "MB", Better::Lower).wanted(128.0, 80.0));
     }
-    Ok((machine, figures))
-}
-
-/// Lets the service meet all series once; returns their ids in the order of the devices.
-async fn register(ground: &Ground) -> anyhow::Result<Vec<SeriesId>> {
-    service::run(ground, ARRAY, SERIES).await?;
-    let ids = "SELECT series_id FROM series JOIN devices USING (device_id) ORDER BY external_id";
-    let series: Vec<_> = ground.owner.query(ids, &[]).await?.iter().map(|row| SeriesId(row.get(0))).collect();
-    if series.len() != SERIES {
-        bail!("{} series were registered instead of {}", series.len(), SERIES);
-    }
-    Ok(series)
+    Ok(figures)
 }
 
 impl Rounds {
@@ -173,8 +144,8 @@ impl Rounds {
                 (&mut self.bare_pull, best(runs))
             }
             Contender::Classic => (&mut self.classic, Some(classic::run(ground, readings / 20).await?)),
-            Contender::Arrays => (&mut self.arrays, Some(service::run(ground, ARRAY, readings).await?)),
-            Contender::Singles => (&mut self.singles, Some(service::run(ground, 1, readings / 4).await?)),
+            Contender::Arrays => (&mut self.arrays, Some(drain::run(ground, None, ARRAY, readings).await?)),
+            Contender::Singles => (&mut self.singles, Some(drain::run(ground, None, 1, readings / 4).await?)),
             Contender::Latency => return Ok(()),
         };
         if let Some(run) = run {
@@ -213,14 +184,8 @@ impl Rounds {
             let rates: Vec<f64> = runs.iter().map(|run| run.rate).collect();
             figures.push(Figure::of_rounds(format!("{name}_rate"), &rates, "1/s", Better::Higher));
             let whole: Vec<f64> = runs.iter().map(|run| run.cpu.iter().sum()).collect();
-            let mut cpu = Figure::of_rounds(format!("{name}_cpu"), &whole, "µs", Better::Lower);
-            if let Some(details) = cpu.detail.as_object_mut() {
-                let middle =
-                    [0, 1, 2].map(|part| median(&runs.iter().map(|run| run.cpu[part]).collect::<Vec<_>>()));
-                let middle = Run { cpu: middle, ..runs[0] };
-                details.insert("by_process".to_owned(), middle.cpu_json());
-            }
-            figures.push(cpu);
+            let cpu = Figure::of_rounds(format!("{name}_cpu"), &whole, "µs", Better::Lower);
+            figures.push(cpu.explained("by_process", contest::cpu_json(runs)));
         }
         let lags: Vec<f64> = self
             .arrays

@@ -52,7 +52,7 @@ pub struct Post {
 pub struct Evidence {
     /// All that are stored.
     pub readings: Vec<NamedReading>,
-    /// All that are open.
+    /// All.
     pub alerts: Vec<StoredAlert>,
     /// All notifications.
     pub deliveries: HashMap<Uuid, Delivery>,
@@ -130,7 +130,10 @@ async fn alerts(client: &impl GenericClient) -> Result<Vec<StoredAlert>, tokio_p
             rule: row.get(0),
             series: row.get(1),
             breached_at: row.get::<_, Timestamp>(2).as_microsecond(),
-            late: row.get(3),
+            ended_at: row.get::<_, Option<Timestamp>>(3).map(Timestamp::as_microsecond),
+            late: row.get(4),
+            opening_told: row.get(5),
+            end_told: row.get(6),
         })
         .collect())
 }

@@ -23,8 +23,8 @@ use crate::dev::hub::server::{Hub, HubOptions};
 use crate::dev::postgres::PrivatePostgres;
 use crate::dev::token::random_hex;
 use crate::ingest::{broker, stream};
+use crate::model::condition::Check;
 use crate::model::ids::DestinationId;
-use crate::model::rule::Condition;
 use crate::model::tenant::TenantName;
 
 const INSERT_DESTINATION: &str = include_str!("../../../sql/queries/prove/insert_destination.sql");
@@ -247,9 +247,9 @@ async fn seed(owner: &Client, secrets_key: &str, hub_url: &str) -> anyhow::Resul
     let mut plain = Vec::new();
     for (name, metric, above, threshold, cooldown_seconds) in rules {
         let condition = if above {
-            Condition::AboveThreshold { threshold }
+            Check::AboveThreshold { threshold, clear: None }
         } else {
-            Condition::BelowThreshold { threshold }
+            Check::BelowThreshold { threshold, clear: None }
         };
         let id = Uuid::now_v7();
         let condition = serde_json::to_value(&condition)?;

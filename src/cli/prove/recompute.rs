@@ -1,9 +1,10 @@
-//! Which alerts there must be, computed plainly from the stored readings. Pure, and nothing of `detect` is used.
+//! Which alerts there may and must be, computed plainly from the stored readings. Pure, and nothing of `detect` is used.
 //!
-//! A breach is a reading beyond the threshold. Without a cooldown every breach is an alert, in whatever order the readings
-//! arrived. With one, a rule is silent for a while after each alert, in the readings' own time. Where readings arrived in
-//! their order that decides every alert; where one came late there may be more of them, but each breach has an alert that
-//! is not older than the cooldown.
+//! A breach is a reading beyond the threshold. An alert begins with one, and is over with the first clear reading after it;
+//! one that is late begins and is over with its breach. Each breach lies within an alert, or within a cooldown behind one. In
+//! which order the readings arrived is not known any more, and a clear reading that came late ends nothing: so alerts may
+//! be longer than the readings alone say, but no two of a rule on a series lie over each other, and none is open when the
+//! latest reading is clear.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -46,49 +47,50 @@ pub struct StoredAlert {
     pub series: i32,
     /// The breach, Unix time in microseconds.
     pub breached_at: i64,
-    /// The reading came after a later one.
+    /// The first clear reading after it, in the same unit; `None` while it burns.
+    pub ended_at: Option<i64>,
+    /// The reading came after a later one, or was judged late.
     pub late: bool,
+    /// A notification says that it is open, alone or with others.
+    pub opening_told: bool,
+    /// A notification says that it is over.
+    pub end_told: bool,
 }
 
 /// What differs.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Compared {
-    /// Alerts that there must be of rules without a cooldown.
-    pub expected: i64,
-    /// Alerts that there are of them.
-    pub found: i64,
-    /// Alerts that are there and must not be, or the other way round: without a cooldown, and with one where no alert was
-    /// late.
-    pub differing: i64,
-    /// Breaches for which there is no alert that is not older than the cooldown.
+    /// Breaches that lie in no alert, nor in a cooldown behind one.
     pub untold: i64,
-    /// Alerts of what is no breach.
+    /// Alerts that begin with what is no breach.
     pub unfounded: i64,
+    /// Alerts that lie over another of their rule and series.
+    pub doubled: i64,
+    /// Alerts that are over with what is no clear reading, or open though the latest reading is clear.
+    pub ill_ended: i64,
 }
 
 /// Compares what is stored with what must be.
 pub fn compare(rules: &[PlainRule], readings: &[StoredReading], alerts: &[StoredAlert]) -> Compared {
     let mut compared = Compared::default();
     for rule in rules {
-        let mut breaches: BTreeMap<i32, BTreeSet<i64>> = BTreeMap::new();
+        // By series and time: whether it is a breach.
+        let mut judged: BTreeMap<i32, BTreeMap<i64, bool>> = BTreeMap::new();
         for reading in readings.iter().filter(|reading| reading.metric == rule.metric) {
             let breach =
                 if rule.above { reading.value > rule.threshold } else { reading.value < rule.threshold };
-            if breach {
-                breaches.entry(reading.series).or_default().insert(reading.ts);
-            }
+            judged.entry(reading.series).or_default().insert(reading.ts, breach);
         }
-        let mut told: BTreeMap<i32, (BTreeSet<i64>, bool)> = BTreeMap::new();
+        let mut stored: BTreeMap<i32, BTreeMap<i64, StoredAlert>> = BTreeMap::new();
         for alert in alerts.iter().filter(|alert| alert.rule == rule.id) {
-            let (times, late) = told.entry(alert.series).or_default();
-            times.insert(alert.breached_at);
-            *late |= alert.late;
+            let before = stored.entry(alert.series).or_default().insert(alert.breached_at, *alert);
+            compared.doubled += i64::from(before.is_some());
         }
-        let series: BTreeSet<i32> = breaches.keys().chain(told.keys()).copied().collect();
+        let series: BTreeSet<i32> = judged.keys().chain(stored.keys()).copied().collect();
         for series in series {
-            let breaches = breaches.remove(&series).unwrap_or_default();
-            let (told, late) = told.remove(&series).unwrap_or_default();
-            compare_series(rule, &breaches, &told, late, &mut compared);
+            let judged = judged.remove(&series).unwrap_or_default();
+            let alerts = stored.remove(&series).unwrap_or_default();
+            compare_series(rule, &judged, &alerts, &mut compared);
         }
     }
     compared
@@ -96,73 +98,97 @@ pub fn compare(rules: &[PlainRule], readings: &[StoredReading], alerts: &[Stored
 
 fn compare_series(
     rule: &PlainRule,
-    breaches: &BTreeSet<i64>,
-    told: &BTreeSet<i64>,
-    late: bool,
+    judged: &BTreeMap<i64, bool>,
+    alerts: &BTreeMap<i64, StoredAlert>,
     compared: &mut Compared,
 ) {
-    compared.unfounded += told.difference(breaches).count() as i64;
-    let covered = |ts: &i64| told.range(ts - rule.cooldown.max(1) + 1..=*ts).next().is_some();
-    compared.untold += breaches.iter().filter(|ts| !covered(ts)).count() as i64;
-    let expected = in_order(breaches, rule.cooldown);
-    if rule.cooldown == 0 {
-        compared.expected += expected.len() as i64;
-        compared.found += told.len() as i64;
+    let is_breach = |ts: i64| judged.get(&ts) == Some(&true);
+    let latest_is_clear = judged.last_key_value().is_some_and(|(_, breach)| !breach);
+    let mut covered_to = i64::MIN;
+    for (&from, alert) in alerts {
+        compared.unfounded += i64::from(!is_breach(from));
+        compared.doubled += i64::from(from < covered_to);
+        let ended_well = match alert.ended_at {
+            None => !latest_is_clear,
+            Some(ended_at) if alert.late && ended_at == from => true,
+            Some(ended_at) => ended_at > from && judged.get(&ended_at) == Some(&false),
+        };
+        compared.ill_ended += i64::from(!ended_well);
+        covered_to = alert.ended_at.unwrap_or(i64::MAX).max(covered_to);
     }
-    if rule.cooldown == 0 || !late {
-        compared.differing += expected.symmetric_difference(told).count() as i64;
-    }
-}
-
-/// The breaches that fire when they come in their order.
-fn in_order(breaches: &BTreeSet<i64>, cooldown: i64) -> BTreeSet<i64> {
-    let mut fired = BTreeSet::new();
-    let mut silent_until = i64::MIN;
-    for &ts in breaches {
-        if ts >= silent_until {
-            fired.insert(ts);
-            silent_until = ts + cooldown;
-        }
-    }
-    fired
+    // Those before it that cover it begin before it, and all but the last of them are over when the last begins.
+    let covers = |ts: i64| {
+        alerts.range(..=ts).next_back().is_some_and(|(from, alert)| {
+            let end = alert.ended_at.unwrap_or(i64::MAX).max(from + 1);
+            ts < end.saturating_add(rule.cooldown)
+        })
+    };
+    let breaches = judged.iter().filter(|(_, breach)| **breach);
+    compared.untold += breaches.filter(|(ts, _)| !covers(**ts)).count() as i64;
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn run(cooldown: i64, values: &[(i64, f64)], told: &[(i64, bool)]) -> Compared {
+    fn run(cooldown: i64, values: &[(i64, f64)], told: &[(i64, Option<i64>, bool)]) -> Compared {
         let rule = PlainRule { id: Uuid::nil(), metric: "t", above: true, threshold: 80.0, cooldown };
         let readings: Vec<_> = values
             .iter()
             .map(|(ts, value)| StoredReading { series: 1, metric: "t".to_owned(), ts: *ts, value: *value })
             .collect();
-        let alerts: Vec<_> = told
-            .iter()
-            .map(|(ts, late)| StoredAlert { rule: rule.id, series: 1, breached_at: *ts, late: *late })
-            .collect();
+        let alert = |(breached_at, ended_at, late): &(i64, Option<i64>, bool)| StoredAlert {
+            rule: rule.id,
+            series: 1,
+            breached_at: *breached_at,
+            ended_at: *ended_at,
+            late: *late,
+            opening_told: true,
+            end_told: true,
+        };
+        let alerts: Vec<_> = told.iter().map(alert).collect();
         compare(&[rule], &readings, &alerts)
     }
 
-    const VALUES: [(i64, f64); 4] = [(0, 90.0), (5, 70.0), (10, 90.0), (30, 90.0)];
+    const VALUES: [(i64, f64); 6] = [(0, 90.0), (5, 70.0), (10, 90.0), (20, 90.0), (30, 70.0), (40, 90.0)];
 
     #[test]
-    fn without_a_cooldown_every_breach_is_an_alert() {
-        let whole = run(0, &VALUES, &[(0, false), (10, true), (30, false)]);
-        assert_eq!(whole, Compared { expected: 3, found: 3, ..Compared::default() });
-        let lacking = run(0, &VALUES, &[(0, false), (30, false)]);
-        assert_eq!(lacking, Compared { expected: 3, found: 2, differing: 1, untold: 1, unfounded: 0 });
-        let wrong = run(0, &VALUES, &[(0, false), (5, false), (10, false), (30, false)]);
-        assert_eq!(wrong, Compared { expected: 3, found: 4, differing: 1, untold: 0, unfounded: 1 });
+    fn each_breach_lies_in_an_alert_that_begins_with_one_and_is_over_with_a_clear_reading() {
+        let whole = [(0, Some(5), false), (10, Some(30), false), (40, None, false)];
+        assert_eq!(run(0, &VALUES, &whole), Compared::default());
+        assert_eq!(run(0, &VALUES, &whole[..2]), Compared { untold: 1, ..Compared::default() });
+        let ill = |told: &[(i64, Option<i64>, bool)]| run(0, &VALUES, told);
+        let lacking = ill(&[(0, Some(5), false), (20, Some(30), false), (40, None, false)]);
+        assert_eq!(lacking, Compared { untold: 1, ..Compared::default() });
+        let unfounded = ill(&[(0, Some(5), false), (5, Some(30), false), (40, None, false)]);
+        assert_eq!(unfounded, Compared { unfounded: 1, ..Compared::default() });
+        let doubled =
+            ill(&[(0, Some(5), false), (10, Some(30), false), (20, Some(30), false), (40, None, false)]);
+        assert_eq!(doubled, Compared { doubled: 1, ..Compared::default() });
+        let ill_ended =
+            ill(&[(0, Some(5), false), (10, Some(20), false), (20, Some(30), false), (40, None, false)]);
+        assert_eq!(ill_ended, Compared { ill_ended: 1, ..Compared::default() });
     }
 
     #[test]
-    fn with_a_cooldown_the_order_decides_unless_something_was_late() {
-        assert_eq!(run(20, &VALUES, &[(0, false), (30, false)]), Compared::default());
-        assert_eq!(run(20, &VALUES, &[(0, false), (10, false), (30, false)]).differing, 1);
-        // 10 was judged first, then 0.
-        assert_eq!(run(20, &VALUES, &[(10, false), (0, true), (30, false)]), Compared::default());
-        assert_eq!(run(20, &VALUES, &[(10, false), (30, true)]).untold, 1);
-        assert_eq!(run(20, &VALUES, &[(0, false)]).untold, 1);
+    fn an_alert_that_is_late_is_over_at_once_and_a_clear_reading_that_came_late_ends_nothing() {
+        let late = [(0, Some(0), true), (10, Some(30), false), (40, None, false)];
+        assert_eq!(run(0, &VALUES, &late), Compared::default());
+        let long = [(0, Some(30), false), (40, None, false)];
+        assert_eq!(run(0, &VALUES, &long), Compared::default());
+        let on_time = [(0, Some(0), false), (10, Some(30), false), (40, None, false)];
+        assert_eq!(run(0, &VALUES, &on_time).ill_ended, 1);
+    }
+
+    #[test]
+    fn a_cooldown_covers_what_comes_within_it() {
+        assert_eq!(run(20, &VALUES, &[(0, Some(30), false)]), Compared::default());
+        assert_eq!(run(20, &VALUES, &[(0, Some(5), false), (40, None, false)]), Compared::default());
+        assert_eq!(run(5, &VALUES, &[(0, Some(30), false)]).untold, 1);
+    }
+
+    #[test]
+    fn an_alert_that_is_open_when_the_latest_reading_is_clear_ended_ill() {
+        assert_eq!(run(0, &VALUES[..2], &[(0, None, false)]).ill_ended, 1);
     }
 }

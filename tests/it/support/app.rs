@@ -77,6 +77,8 @@ impl TestApp {
             ("WATCHBELL__DELIVER__WORKER_TTL_SECONDS", "2"),
             ("WATCHBELL__DETECT__LEASE_SECONDS", "2"),
             ("WATCHBELL__DETECT__COMMIT_INTERVAL_MS", "100"),
+            // A notice an alert, however many open at once: what becomes one notice has tests of its own.
+            ("WATCHBELL__DETECT__GROUP_ABOVE", "100000"),
             ("WATCHBELL__API__LISTEN", "127.0.0.1:0"),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))

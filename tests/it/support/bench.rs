@@ -34,6 +34,16 @@ impl DetectorBench {
         Self { series, start, flush: Flush::new(pool, "readings"), detector, app }
     }
 
+    /// The `temperature` of so many further devices.
+    pub async fn add_series(&self, count: i32) -> Vec<SeriesId> {
+        let query = "WITH d AS (INSERT INTO devices (tenant_id, external_id)
+                       SELECT $1, gen_random_uuid()::text FROM generate_series(1, $2) RETURNING device_id)
+             INSERT INTO series (tenant_id, device_id, metric) SELECT $1, device_id, 'temperature' FROM d
+             RETURNING series_id";
+        let rows = self.app.owner().query(query, &[&self.app.tenant.0, &count]).await.unwrap();
+        rows.iter().map(|row| SeriesId(row.get(0))).collect()
+    }
+
     async fn register(app: &TestApp, metric: &str) -> SeriesId {
         let row = app
             .owner()
@@ -48,9 +58,9 @@ impl DetectorBench {
     }
 
     fn detector(app: &TestApp, pool: &Pool) -> Detector {
-        let mut settings = app.config().detect;
-        settings.commit_interval_ms = 0;
-        Detector::new(pool.clone(), settings, Arc::new(Notify::new()), Metrics::new())
+        let mut config = app.config();
+        config.detect.commit_interval_ms = 0;
+        Detector::new(pool.clone(), &config, Arc::new(Notify::new()), Metrics::new())
     }
 
     pub fn at(&self, minute: f64) -> UnixMicros {
@@ -64,6 +74,18 @@ impl DetectorBench {
             .iter()
             .map(|(minute, value)| Reading { series: self.series, ts: self.at(*minute), value: *value })
             .collect();
+        self.flush.store(&Part::new(readings, Vec::new(), false), &Metrics::new()).await.unwrap();
+    }
+
+    /// Commits the same `(minute, value)` for each of these series, in one batch.
+    pub async fn commit_of_each(&mut self, series: &[SeriesId], readings: &[(f64, f64)]) {
+        let reading = |series: &SeriesId, (minute, value): &(f64, f64)| Reading {
+            series: *series,
+            ts: self.at(*minute),
+            value: *value,
+        };
+        let readings = series.iter().flat_map(|series| readings.iter().map(move |of| reading(series, of)));
+        let readings: Vec<Reading> = readings.collect();
         self.flush.store(&Part::new(readings, Vec::new(), false), &Metrics::new()).await.unwrap();
     }
 

@@ -22,7 +22,15 @@ pub struct TestDatabase {
 impl TestDatabase {
     /// A copy of the template.
     pub async fn new() -> Self {
-        let template = TEMPLATE.get_or_init(make_template).await;
+        Self::copy(TEMPLATE.get_or_init(make_template).await).await
+    }
+
+    /// A database without migrations.
+    pub async fn empty() -> Self {
+        Self::copy("template1").await
+    }
+
+    async fn copy(template: &str) -> Self {
         let name = format!("t_{}", Uuid::now_v7().simple());
         let server = connect(&server_config()).await;
         let copy = format!("CREATE DATABASE {name} TEMPLATE {template} STRATEGY wal_log");

@@ -35,3 +35,12 @@ pub async fn slow_registration(owner: &Client) {
                  FOR EACH ROW EXECUTE FUNCTION sleep_in_insert();";
     owner.batch_execute(sql).await.unwrap();
 }
+
+/// Makes each line of a timeline take a moment, so that two who change one alert meet.
+pub async fn slow_timelines(owner: &Client) {
+    let sql = "CREATE FUNCTION sleep_in_timeline() RETURNS trigger LANGUAGE plpgsql
+                 AS $$ BEGIN PERFORM pg_sleep(0.02); RETURN NEW; END $$;
+               CREATE TRIGGER slow_timeline BEFORE INSERT ON alert_events
+                 FOR EACH ROW EXECUTE FUNCTION sleep_in_timeline();";
+    owner.batch_execute(sql).await.unwrap();
+}

@@ -76,7 +76,8 @@ impl House {
             .unwrap();
         owner
             .execute(
-                "INSERT INTO alert_events (alert_id, tenant_id, kind, actor) VALUES ($1, $2, 'opened', 'detector')",
+                "INSERT INTO alert_events (alert_id, tenant_id, kind, actor, happened_at, disposition)
+                 VALUES ($1, $2, 'opened', 'detector', clock_timestamp(), 'notified')",
                 &[&alert, &self.tenant.0],
             )
             .await

@@ -21,9 +21,12 @@ impl TestApp {
         let mut owner = pool::connect_owner(&self.database.config.database).await.unwrap();
         let transaction = owner.transaction().await.unwrap();
         let (tenants, destinations) = (vec![self.tenant.0; count], vec![destination.0; count]);
-        let (events, classes) = (vec!["opened"; count], vec![lane_class; count]);
+        let (events, episodes, classes) = (vec!["opened"; count], vec![1; count], vec![lane_class; count]);
         transaction
-            .execute(INSERT_NOTIFICATIONS, &[&ids, &tenants, &ids, &destinations, &events, &bodies])
+            .execute(
+                INSERT_NOTIFICATIONS,
+                &[&ids, &tenants, &ids, &destinations, &events, &episodes, &bodies],
+            )
             .await
             .unwrap();
         transaction.execute(INSERT_OWED, &[&ids, &tenants, &destinations, &classes]).await.unwrap();

@@ -1,8 +1,9 @@
-//! A TCP proxy that can be cut: the server behind it is away then, for everybody who goes through it.
+//! A TCP proxy that can be cut: the server behind it is away then, for everybody who goes through it. It counts what
+//! PostgreSQL is asked for.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -13,6 +14,7 @@ pub struct Proxy {
     pub address: SocketAddr,
     open: watch::Sender<bool>,
     lose_commit: Arc<AtomicBool>,
+    transactions: Arc<Mutex<Vec<usize>>>,
 }
 
 impl Proxy {
@@ -24,15 +26,18 @@ impl Proxy {
         let state = open.subscribe();
         let lose_commit = Arc::new(AtomicBool::new(false));
         let armed = Arc::clone(&lose_commit);
+        let transactions = Arc::new(Mutex::new(Vec::new()));
+        let counted = Arc::clone(&transactions);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 // Accepted and dropped: reset, as by a server that is going down.
                 if *state.borrow() {
-                    tokio::spawn(forward(client, target, state.clone(), Arc::clone(&armed)));
+                    let count = Count { transactions: Arc::clone(&counted), ..Count::default() };
+                    tokio::spawn(forward(client, target, state.clone(), Arc::clone(&armed), count));
                 }
             }
         });
-        Self { address, open, lose_commit }
+        Self { address, open, lose_commit, transactions }
     }
 
     /// Breaks every connection and takes no more.
@@ -51,6 +56,11 @@ impl Proxy {
         self.lose_commit.store(true, Ordering::SeqCst);
     }
 
+    /// How many statements each transaction had that was committed since this was asked last, BEGIN and COMMIT not counted.
+    pub fn statements_of_each_transaction(&self) -> Vec<usize> {
+        std::mem::take(&mut self.transactions.lock().unwrap())
+    }
+
     /// Whether that has not happened yet.
     pub fn will_lose_a_commits_answer(&self) -> bool {
         self.lose_commit.load(Ordering::SeqCst)
@@ -62,6 +72,7 @@ async fn forward(
     target: SocketAddr,
     mut state: watch::Receiver<bool>,
     armed: Arc<AtomicBool>,
+    mut count: Count,
 ) {
     let Ok(mut server) = TcpStream::connect(target).await else { return };
     let (mut from_client, mut to_client) = client.split();
@@ -75,6 +86,7 @@ async fn forward(
             {
                 mute.store(true, Ordering::SeqCst);
             }
+            count.take(&bytes[..length]);
             if to_server.write_all(&bytes[..length]).await.is_err() {
                 break;
             }
@@ -92,5 +104,47 @@ async fn forward(
         () = up => {}
         () = down => {}
         _ = state.wait_for(|open| !open) => {}
+    }
+}
+
+/// Reads along what a client of PostgreSQL sends: messages of a type, a length that counts itself, and so many bytes; but for the
+/// first, which has no type.
+#[derive(Default)]
+struct Count {
+    unread: Vec<u8>,
+    has_started: bool,
+    statements: Option<usize>,
+    transactions: Arc<Mutex<Vec<usize>>>,
+}
+
+impl Count {
+    fn take(&mut self, bytes: &[u8]) {
+        self.unread.extend_from_slice(bytes);
+        loop {
+            let head = usize::from(self.has_started);
+            let Some(length) = self.unread.get(head..head + 4) else { return };
+            let end = head + u32::from_be_bytes(length.try_into().unwrap()) as usize;
+            if self.unread.len() < end {
+                return;
+            }
+            let message: Vec<u8> = self.unread.drain(..end).collect();
+            if std::mem::replace(&mut self.has_started, true) {
+                self.read(message[0], &message[5..]);
+            }
+        }
+    }
+
+    fn read(&mut self, kind: u8, body: &[u8]) {
+        match (kind, &mut self.statements) {
+            (b'Q', _) if body.starts_with(b"BEGIN") || body.starts_with(b"START") => {
+                self.statements = Some(0)
+            }
+            (b'Q', Some(statements)) if body.starts_with(b"COMMIT") => {
+                self.transactions.lock().unwrap().push(*statements);
+                self.statements = None;
+            }
+            (b'Q' | b'E', Some(statements)) => *statements += 1,
+            _ => {}
+        }
     }
 }

@@ -44,6 +44,7 @@ pub fn state(config: &Config, broker_is_connected: bool) -> ApiState {
         metrics: Metrics::new(),
         broker: Some(Arc::new(move || broker_is_connected)),
         intake: None,
+        public_url: config.api.public_url.clone(),
     }
 }
 
@@ -70,6 +71,14 @@ impl TestServer {
 
     pub async fn get(&self, path: &str, key: &str) -> Answer {
         send(self.request(Method::GET, path).bearer_auth(key)).await
+    }
+
+    pub async fn post(&self, path: &str, key: &str, body: &Value) -> Answer {
+        send(self.request(Method::POST, path).bearer_auth(key).json(body)).await
+    }
+
+    pub async fn delete(&self, path: &str, key: &str) -> Answer {
+        send(self.request(Method::DELETE, path).bearer_auth(key)).await
     }
 
     pub async fn get_without_key(&self, path: &str) -> Answer {

@@ -5,9 +5,9 @@ use std::time::Instant;
 use async_nats::jetstream::consumer::PullConsumer;
 use futures_util::StreamExt;
 
-use super::contest::{Outcome, Run};
-use super::load::publish;
+use crate::cli::bench::contest::{Outcome, Run};
 use crate::cli::bench::ground::Ground;
+use crate::cli::bench::load::publish;
 use crate::cli::readings::Readings;
 use crate::ingest::acknowledge::{Acknowledger, Word};
 use crate::ingest::pull::Pull;

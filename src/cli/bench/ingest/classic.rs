@@ -8,9 +8,9 @@ use async_nats::jetstream::consumer::PullConsumer;
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
 
-use super::contest::{Outcome, Run};
-use super::load::publish;
+use crate::cli::bench::contest::{Outcome, Run};
 use crate::cli::bench::ground::{Ground, TENANT};
+use crate::cli::bench::load::publish;
 use crate::cli::readings::Readings;
 use crate::db::pool::{Pool, Role};
 use crate::ingest::decode::decode;
@@ -89,7 +89,7 @@ pub async fn run(ground: &Ground, count: usize) -> Outcome {
     pulling.await??;
     ground.wait_for_messages(0).await?;
     let run = Run::new(count, start.elapsed(), ground.cpu(None).since(before));
-    ground.check_stored("classic_readings", count).await?;
+    ground.check("classic_readings", count).await?;
     ground.owner.batch_execute("TRUNCATE classic_readings").await?;
     ground.clear().await?;
     Ok(run)

@@ -9,12 +9,10 @@ use anyhow::Context as _;
 use futures_util::StreamExt;
 
 use crate::cli::bench::figure::percentile;
-use crate::cli::bench::ground::{Ground, TENANT};
-use crate::cli::readings::{SERIES, write_json};
+use crate::cli::bench::ground::Ground;
+use crate::cli::bench::load::publish_steadily;
 use crate::ingest::incoming::Delivery;
 
-/// Readings published together.
-const TICK: Duration = Duration::from_millis(1);
 /// Before the clock runs: series are met, plans are made.
 const WARM_UP: Duration = Duration::from_secs(2);
 /// Without an acknowledgement for so long, one is missing.
@@ -38,7 +36,7 @@ pub struct Latency {
 /// # Errors
 /// If one of them is never committed.
 pub async fn run(ground: &Ground, rate: usize, length: Duration) -> anyhow::Result<Latency> {
-    let service = ground.serve()?;
+    let service = ground.serve(None)?;
     let ingest = &ground.config.ingest;
     let mut stream = ground.jetstream().get_stream(&ingest.stream).await?;
     let first_sequence = stream.info().await?.state.last_sequence + 1;
@@ -66,19 +64,19 @@ pub async fn run(ground: &Ground, rate: usize, length: Duration) -> anyhow::Resu
         }
         anyhow::Ok(at)
     });
-    let published = publish(ground, rate, total).await?;
+    let published = publish_steadily(ground, rate, total, |_| 20.5).await?;
     let acknowledged = listening.await??;
     let peak_memory_mb = service.peak_memory_mb();
     ground.wait_until_judged().await?;
-    ground.check_stored("readings", total).await?;
+    ground.check("readings", total).await?;
     service.stop().await?;
     ground.clear().await?;
 
-    let warm = published.first().map(|first| *first + WARM_UP).context("nothing was published")?;
-    let both = published.iter().zip(&acknowledged).filter(|(published, _)| **published >= warm);
+    let warm = published.first().map(|first| first.at + WARM_UP).context("nothing was published")?;
+    let both = published.iter().zip(&acknowledged).filter(|(published, _)| published.at >= warm);
     let mut millis: Vec<f64> = both
         .filter_map(|(published, acknowledged)| {
-            Some(acknowledged.as_ref()?.duration_since(*published).as_secs_f64() * 1e3)
+            Some(acknowledged.as_ref()?.duration_since(published.at).as_secs_f64() * 1e3)
         })
         .collect();
     millis.sort_by(f64::total_cmp);
@@ -88,25 +86,4 @@ pub async fn run(ground: &Ground, rate: usize, length: Duration) -> anyhow::Resu
         max: percentile(&millis, 1.0),
         peak_memory_mb,
     })
-}
-
-/// When each was published: in the order of the stream.
-async fn publish(ground: &Ground, rate: usize, total: usize) -> anyhow::Result<Vec<Instant>> {
-    let subject = format!("{}.{TENANT}", ground.config.ingest.subject_prefix);
-    let mut published = Vec::with_capacity(total);
-    let mut ticks = tokio::time::interval(TICK);
-    let start = Instant::now();
-    while published.len() < total {
-        ticks.tick().await;
-        let due = (start.elapsed().as_secs_f64() * rate as f64) as usize;
-        while published.len() < due.min(total) {
-            let mut message = String::with_capacity(100);
-            let ts = jiff::Timestamp::now().as_microsecond();
-            write_json(published.len() % SERIES, 20.5, ts, &mut message);
-            published.push(Instant::now());
-            ground.client.publish(subject.clone(), message.into()).await?;
-        }
-    }
-    ground.client.flush().await?;
-    Ok(published)
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use futures_util::SinkExt;
 use futures_util::future::try_join_all;
 
-use super::contest::{Outcome, Run};
+use crate::cli::bench::contest::{Outcome, Run};
 use crate::cli::bench::ground::Ground;
 use crate::cli::readings::Readings;
 use crate::db::pool::{Pool, Role};
@@ -48,7 +48,7 @@ pub async fn run(
     });
     try_join_all(lanes).await?;
     let run = Run::new(count, start.elapsed(), ground.cpu(None).since(before));
-    ground.check_stored("readings", count).await?;
+    ground.check("readings", count).await?;
     ground.clear().await?;
     Ok(run)
 }

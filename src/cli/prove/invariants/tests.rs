@@ -26,8 +26,15 @@ fn whole() -> (Account, Evidence, Vec<PlainRule>) {
     account.clockless.push(("beacon-0".to_owned(), 1.0));
     let rule =
         PlainRule { id: Uuid::nil(), metric: "temperature", above: true, threshold: 80.0, cooldown: 0 };
-    let alert =
-        super::super::recompute::StoredAlert { rule: rule.id, series: 1, breached_at: 10, late: false };
+    let alert = StoredAlert {
+        rule: rule.id,
+        series: 1,
+        breached_at: 10,
+        ended_at: None,
+        late: false,
+        opening_told: true,
+        end_told: false,
+    };
     let delivery = Delivery { status: DELIVERED.to_owned(), body: "{}".to_owned(), attempts: 2 };
     let evidence = Evidence {
         readings: vec![reading("pump-0", "temperature", 10, 90.0), reading("beacon-0", "beat", 77, 1.0)],
@@ -63,7 +70,7 @@ fn readings_lost_doubled_and_changed_are_told_apart() {
     );
     let doubled = broken(|_, found| found.readings.push(reading("beacon-0", "beat", 78, 1.0)));
     assert_eq!(doubled, ["readings published = stored", "readings doubled"]);
-    let unknown = broken(|_, found| found.readings.push(reading("pump-0", "temperature", 11, 1.0)));
+    let unknown = broken(|_, found| found.readings.push(reading("pump-0", "temperature", 9, 1.0)));
     assert_eq!(unknown, ["readings published = stored", "readings stored that nobody published"]);
     assert_eq!(
         broken(|_, found| found.readings[0].stored.value = 91.0),
@@ -78,17 +85,24 @@ fn alerts_and_their_notifications_are_counted() {
         found.deliveries.clear();
         found.posts.clear();
     });
+    assert_eq!(silent, ["breaches that no alert told"]);
+    let twice = broken(|_, found| found.alerts.push(found.alerts[0]));
+    assert_eq!(twice, ["alerts doubled"]);
+    let early = broken(|_, found| found.alerts[0].ended_at = Some(20));
     let expected = [
-        "alerts of rules without a cooldown",
-        "alerts that differ from a plain recomputation",
-        "breaches that no alert told",
+        "alerts that ended otherwise than the readings say",
+        "alerts that are over and no notification says so",
     ];
-    assert_eq!(silent, expected);
-    let unowed = broken(|_, found| {
-        found.deliveries.clear();
-        found.posts.clear();
-    });
-    assert_eq!(unowed, ["notifications: one an alert"]);
+    assert_eq!(early, expected);
+    let unfounded = broken(|_, found| found.readings[0].stored.value = 70.0);
+    let expected = [
+        "readings stored with another value",
+        "alerts of what was no breach",
+        "alerts that ended otherwise than the readings say",
+    ];
+    assert_eq!(unfounded, expected);
+    let untold = broken(|_, found| found.alerts[0].opening_told = false);
+    assert_eq!(untold, ["alerts that no notification tells"]);
 }
 
 #[test]

@@ -1,0 +1,2 @@
+-- arrays: $1 ids, $2 alerts, $3 destinations, $4 events, $5 episodes, $6 lane classes, $7 bodies; for the tenant of the transaction
+SELECT owe_notifications($1, $2, $3, $4, $5, $6, $7)
