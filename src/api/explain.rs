@@ -363,6 +363,7 @@ fn memory_of(rule: &Arc<Rule>) -> Memory {
         watches: vec![Watch { rule: Arc::clone(rule), state: None }],
         last: None,
         arrived: UnixMicros(i64::MIN / 2),
+        was_heard: true,
         window: rule.condition.window_minutes().map(|span| Window::new(span, [])),
         is_unsettled: false,
     };

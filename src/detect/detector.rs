@@ -225,7 +225,8 @@ impl Detector {
         let moment = moment(&self.settings);
         let taken: usize = flushes.iter().map(|flush| flush.readings.len()).sum();
         // Only when it was all there is: what is not judged yet may say that nobody is silent.
-        let heard_until = upkeep.filter(|_| taken < limit).map(|(_, heard_until)| heard_until);
+        let is_all = taken < limit && flushes.len() < owed::MOST_FLUSHES;
+        let heard_until = upkeep.filter(|_| is_all).map(|(_, heard_until)| heard_until);
         if let Err(Fault(rule)) = active.judge(&flushes, heard_until, moment) {
             let fault =
                 format!("{} while it judged a reading; change it, and it is tried again", load::PANICKED);
