@@ -300,10 +300,11 @@ impl State {
             return;
         }
         let is_due = |every: i64| life.told_at.is_some_and(|at| after(at.into(), every) <= now);
-        if life.told == Told::Open && scene.rule.reminder_micros.is_some_and(is_due) {
-            if tell(scene, life, now, Happening::Reminded, effects) == Disposition::Notified {
-                effects.happen(scene, life, Line::of(Happening::Reminded, now));
-            }
+        if life.told == Told::Open
+            && scene.rule.reminder_micros.is_some_and(is_due)
+            && tell(scene, life, now, Happening::Reminded, effects) == Disposition::Notified
+        {
+            effects.happen(scene, life, Line::of(Happening::Reminded, now));
         }
     }
 

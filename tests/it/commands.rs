@@ -322,3 +322,20 @@ async fn verify_names_what_is_broken() {
     let clean = verify(&["verify", "--json"]).await;
     assert_eq!(clean.code, Some(0), "{clean:?}");
 }
+
+#[tokio::test]
+async fn whoever_stops_reading_ends_a_command_without_a_word() {
+    let app = TestApp::new(&[]).await;
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let ended = tokio::process::Command::new(env!("CARGO_BIN_EXE_watchbell"))
+        .args(["alerts", "list", "--tenant", "acme", "--json"])
+        .envs(&app.environment)
+        .stdout(writer)
+        .stderr(std::process::Stdio::piped())
+        .output()
+        .await
+        .unwrap();
+    let errors = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.code() == Some(0) && !errors.contains("panicked"), "{ended:?}");
+}
