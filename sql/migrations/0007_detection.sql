@@ -125,7 +125,7 @@ ALTER TABLE alert_events
 
 GRANT INSERT (fired_at, decided_at, ended_at, class, summary, device_tags, points, episodes, silence_id, told, told_at,
               told_destination_ids, state, resolved_at, resolved_by),
-      UPDATE (ended_at, episodes, silence_id, told, told_at, told_destination_ids, resolved_by) ON alerts TO watchbell_worker;
+      UPDATE (ended_at, episodes, silence_id, told, told_at, told_destination_ids, resolved_by, acknowledged_by) ON alerts TO watchbell_worker;
 GRANT INSERT (happened_at, episode, disposition) ON alert_events TO watchbell_worker;
 
 -- What a rule and series are in, when not at rest.
@@ -145,28 +145,36 @@ ALTER TABLE rule_state
   ADD COLUMN decided_at    timestamptz,
   ADD COLUMN decided_value double precision,
   ADD COLUMN evidence      jsonb,
+  -- The end of the latest cooldown of which people were told.
+  ADD COLUMN told_through  timestamptz,
   -- The latest alert of the two: open, or opened again if the rule fires within its cooldown.
   ADD COLUMN alert_id      uuid;
 
--- Alerts had no life so far. The last of a rule and series goes on; those before it are over.
+-- Alerts had no life so far. The last of a rule and series goes on where it is not known to be over, or is of the last day; all
+-- others are over, and nobody is told so.
 UPDATE alerts SET told = 'open', told_at = opened_at,
   told_destination_ids = ARRAY(SELECT DISTINCT n.destination_id FROM notifications n WHERE n.alert_id = alerts.alert_id)
 WHERE NOT historical AND state <> 'resolved';
 WITH last AS (
-  SELECT DISTINCT ON (rule_id, series_id) alert_id, rule_id, series_id, breached_at, value, evidence
+  SELECT DISTINCT ON (rule_id, series_id) alert_id, rule_id, series_id, breached_at, value, evidence, historical
   FROM alerts ORDER BY rule_id, series_id, breached_at DESC
 ), kept AS (
   UPDATE rule_state s SET alert_id = last.alert_id, rule_version = r.version, raised = true, holds_since = last.breached_at,
-    fires_since = last.breached_at, decided_at = last.breached_at, decided_value = last.value, evidence = last.evidence
-  FROM last, rules r WHERE r.rule_id = s.rule_id AND last.rule_id = s.rule_id AND last.series_id = s.series_id
+    fires_since = last.breached_at, decided_at = last.breached_at, decided_value = last.value, evidence = last.evidence,
+    told_through = now()
+  FROM last, rules r
+  WHERE r.rule_id = s.rule_id AND last.rule_id = s.rule_id AND last.series_id = s.series_id
+    AND (s.burning_alert_id = last.alert_id OR NOT last.historical AND last.breached_at > now() - interval '1 day')
   RETURNING s.alert_id
 ), over AS (
-  UPDATE alerts SET state = 'resolved', resolved_at = now(), resolved_by = 'migration', told = 'resolved'
-  WHERE state <> 'resolved' AND alert_id NOT IN (SELECT alert_id FROM kept)
+  UPDATE alerts SET state = 'resolved', resolved_at = now(), resolved_by = 'migration',
+    told = CASE told WHEN 'open' THEN 'resolved' ELSE told END
+  WHERE state <> 'resolved' AND NOT EXISTS (SELECT FROM kept WHERE kept.alert_id = alerts.alert_id)
   RETURNING alert_id, tenant_id
 )
 INSERT INTO alert_events (alert_id, tenant_id, kind, actor, note)
-SELECT alert_id, tenant_id, 'resolved', 'migration', 'a later alert of the same rule and series stands for it' FROM over;
+SELECT alert_id, tenant_id, 'resolved', 'migration', 'it is old, or a later alert of the same rule and series stands for it'
+FROM over;
 UPDATE alert_events e SET disposition = CASE
     WHEN a.historical THEN 'historical'
     WHEN EXISTS (SELECT FROM notifications n WHERE n.alert_id = a.alert_id) THEN 'notified'
@@ -262,7 +270,9 @@ BEGIN
     resolved_at = CASE new_state WHEN 'resolved' THEN now() ELSE resolved_at END,
     resolved_by = CASE new_state WHEN 'resolved' THEN who ELSE resolved_by END,
     told = CASE WHEN new_state = 'resolved' AND told = 'open' THEN 'resolved' ELSE told END,
-    told_at = CASE WHEN new_state = 'resolved' AND told = 'open' THEN now() ELSE told_at END
+    told_at = CASE WHEN new_state = 'resolved' AND told = 'open' THEN now() ELSE told_at END,
+    -- Whoever takes it on need not hear of it when its silence ends.
+    silence_id = CASE WHEN new_state = 'acknowledged' AND told = 'open' THEN NULL ELSE silence_id END
   WHERE alert_id = wanted;
   INSERT INTO alert_events (alert_id, tenant_id, kind, actor, note, episode)
   VALUES (wanted, found_alert.tenant_id, new_state, who, why, found_alert.episodes);
@@ -279,6 +289,7 @@ CREATE FUNCTION owe_notifications(ids uuid[], about uuid[], destinations uuid[],
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
 AS $$
 DECLARE
+  told bigint;
   owed bigint;
 BEGIN
   INSERT INTO notifications (notification_id, tenant_id, alert_id, destination_id, event, episode, body)
@@ -286,12 +297,13 @@ BEGIN
   FROM unnest(ids, about, destinations, events, episodes, bodies) AS n (id, alert, destination, event, episode, body)
   JOIN alerts a ON a.alert_id = n.alert AND a.tenant_id = current_tenant_id()
   JOIN destinations d ON d.destination_id = n.destination AND d.tenant_id = a.tenant_id;
+  GET DIAGNOSTICS told = ROW_COUNT;
   INSERT INTO outbox (notification_id, tenant_id, destination_id, lane_class, held_before)
   SELECT n.id, d.tenant_id, d.destination_id, n.class, held_seconds_until_now(d)
   FROM unnest(ids, destinations, classes) AS n (id, destination, class)
   JOIN destinations d ON d.destination_id = n.destination AND d.tenant_id = current_tenant_id();
   GET DIAGNOSTICS owed = ROW_COUNT;
-  IF owed <> cardinality(ids) THEN
+  IF told <> cardinality(ids) OR owed <> cardinality(ids) THEN
     RAISE EXCEPTION 'notifications about alerts or for destinations of another tenant';
   END IF;
 END

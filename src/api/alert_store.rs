@@ -11,6 +11,7 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::deliveries::{self, DeliveryEntry, DeliveryFilter};
+use super::member::TAG_SEPARATORS;
 use super::parameters::{Page, PageRequest};
 use crate::config::PublicUrl;
 use crate::db::error::DatabaseError;
@@ -153,9 +154,9 @@ pub struct AlertFilter {
     pub rule: Option<String>,
 }
 
-/// Reads a tag of a filter, such as `site:north`. The name ends at the first colon.
+/// Reads a tag of a filter, such as `site:north` or `site=north`.
 pub fn parse_tag(text: &str) -> Option<(String, String)> {
-    let (name, value) = text.split_once(':')?;
+    let (name, value) = text.split_once(TAG_SEPARATORS)?;
     (!name.is_empty() && !value.is_empty()).then(|| (name.to_owned(), value.to_owned()))
 }
 

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokio_postgres::Row;
 
 use super::actor::Actor;
+use super::member::TAG_SEPARATORS;
 use crate::db::error::DatabaseError;
 use crate::model::selector::Tags;
 
@@ -53,7 +54,7 @@ pub struct TagFilter {
 
 impl From<&str> for TagFilter {
     fn from(text: &str) -> Self {
-        match text.split_once('=') {
+        match text.split_once(TAG_SEPARATORS) {
             Some((name, value)) => Self { name: name.to_owned(), value: Some(value.to_owned()) },
             None => Self { name: text.to_owned(), value: None },
         }

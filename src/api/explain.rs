@@ -162,6 +162,10 @@ pub fn explain(draft: &RuleDraft, trial: &Trial) -> Result<Explanation, Fault> {
     let mut points = Vec::with_capacity(trial.points.len());
     let mut previous = None;
     for (place, (ts, value)) in trial.points.iter().copied().enumerate() {
+        let mut leads_to = Vec::new();
+        if place > 0 {
+            wait(&mut memory, UnixMicros(ts.0 - 1), LOOKS_BETWEEN, &mut story, &mut leads_to)?;
+        }
         let check = &rule.condition.check;
         let judgement = judge(check, &mut Look { ts, value, previous, window: window.as_mut() });
         let moment = Moment::at(ts.to_timestamp(), i64::MAX);
@@ -180,33 +184,47 @@ pub fn explain(draft: &RuleDraft, trial: &Trial) -> Result<Explanation, Fault> {
             Judgement::Between => (Verdict::Between, None),
             Judgement::Unknown => (Verdict::Unknown, None),
         };
-        let leads_to = story.add(&judged.effects);
+        leads_to.extend(story.add(&judged.effects));
         points.push(JudgedPoint { ts: ts.to_timestamp(), value, judgement, evidence, why, leads_to });
         if let Some(window) = &mut window {
             window.add(ts, value);
         }
         previous = Some((ts, value));
     }
-    let afterwards = story.add(&wait(&mut memory, trial.until)?);
+    let mut afterwards = Vec::new();
+    wait(&mut memory, trial.until, LOOKS_AFTERWARDS, &mut story, &mut afterwards)?;
     let summary = story.summarize(&points);
     Ok(Explanation { summary, alerts: story.alerts, points, until: trial.until.to_timestamp(), afterwards })
 }
 
+/// A service looks each second at what time alone decides; here so often at the most between two points, and behind the last.
+const LOOKS_BETWEEN: i64 = 20;
+const LOOKS_AFTERWARDS: i64 = 2_000;
+
 /// Nothing comes until then.
-fn wait(memory: &mut Memory, until: UnixMicros) -> Result<Effects, Fault> {
-    let moment = Moment::at(until.to_timestamp(), i64::MAX);
-    let mut judged = Judged::default();
-    if let Some(series) = memory.series.get_mut(&SERIES) {
-        // A series' clock lags behind what was heard, by as much as a reading may be on its way: here nothing is on its way.
-        series.arrived = UnixMicros(series.arrived.0 - SignedDuration::from_hours(1).as_micros() as i64);
-        let ahead = series.now(until).map_or(0, |now| now.0 - until.0);
-        let heard_until = UnixMicros(until.0 - ahead);
-        if series.last.is_some_and(|(last, _)| last < until) {
-            judged.tick(memory, Some(heard_until), moment)?;
-            judged.tell_again(memory, moment);
-        }
+fn wait(
+    memory: &mut Memory,
+    until: UnixMicros,
+    most_looks: i64,
+    story: &mut Story<'_>,
+    steps: &mut Vec<Step>,
+) -> Result<(), Fault> {
+    let Some(series) = memory.series.get_mut(&SERIES) else { return Ok(()) };
+    let Some((last, _)) = series.last.filter(|(last, _)| *last < until) else { return Ok(()) };
+    // A series' clock lags behind what was heard, by as much as a reading may be on its way: here nothing is on its way.
+    series.arrived = UnixMicros(series.arrived.0 - SignedDuration::from_hours(1).as_micros() as i64);
+    let ahead = series.now(until).map_or(0, |now| now.0 - until.0);
+    let look_every = ((until.0 - last.0) / most_looks).max(1_000_000);
+    let mut at = last;
+    while at < until {
+        at = UnixMicros(at.0.saturating_add(look_every).min(until.0));
+        let moment = Moment::at(at.to_timestamp(), i64::MAX);
+        let mut judged = Judged::default();
+        judged.tick(memory, Some(UnixMicros(at.0 - ahead)), moment)?;
+        judged.tell_again(memory, moment);
+        steps.extend(story.add(&judged.effects));
     }
-    Ok(judged.effects)
+    Ok(())
 }
 
 /// What has happened so far.
@@ -289,7 +307,7 @@ impl<'a> Story<'a> {
     }
 }
 
-const BETWEEN: &str = "it lies between the threshold and the one that clears it: it changes nothing";
+const BETWEEN: &str = "it lies between a breach and what is clear: it changes nothing";
 
 /// Why nothing can be said of a point, behind these.
 fn why_unknown(check: &Check, before: &[(UnixMicros, f64)], ts: UnixMicros) -> String {
@@ -341,7 +359,7 @@ fn rule_of(draft: &RuleDraft) -> Rule {
         escalations: draft.escalations.clone(),
         cooldown_micros: micros(draft.cooldown_seconds),
         resolve_after_micros: micros(draft.resolve_after_seconds),
-        reminder_micros: None,
+        reminder_micros: draft.reminder_seconds.map(micros),
         labels: draft.labels.clone(),
         runbook_url: draft.runbook_url.clone(),
         destinations: draft.destination_ids.iter().copied().map(DestinationId).collect(),
@@ -363,6 +381,7 @@ fn memory_of(rule: &Arc<Rule>) -> Memory {
         watches: vec![Watch { rule: Arc::clone(rule), state: None }],
         last: None,
         arrived: UnixMicros(i64::MIN / 2),
+        was_heard: true,
         window: rule.condition.window_minutes().map(|span| Window::new(span, [])),
         is_unsettled: false,
     };

@@ -10,6 +10,8 @@ use serde_json::{Map, Value};
 use super::problem::Problem;
 use crate::model::selector::Tags;
 
+/// What may stand between a tag's name and its value where both are one text; no name has one of them.
+pub const TAG_SEPARATORS: [char; 2] = [':', '='];
 /// Longest name of a tag or label, in bytes.
 const TAG_NAME_MAX: usize = 64;
 /// Longest value of a tag or label, in bytes.
@@ -142,6 +144,9 @@ pub fn tags(json: Value) -> Result<Tags, BadMember> {
     let tag = |(name, value): (String, Value)| {
         let name = text(Value::String(name), TAG_NAME_MAX)
             .map_err(|problem| BadMember::new("", format!("has a member whose name {problem}")))?;
+        if name.contains(TAG_SEPARATORS) {
+            return Err(BadMember::new("", format!("has a member `{name}`: a name must not have : or =")));
+        }
         match text(value, TAG_VALUE_MAX) {
             Ok(value) => Ok((name, value)),
             Err(problem) => Err(BadMember::new(name, problem)),
@@ -239,6 +244,7 @@ mod tests {
             (json!({ "a": "x\u{0}y" }), "a"),
             (json!({ "a": "x".repeat(257) }), "a"),
             (json!({ "": "x" }), ""),
+            (json!({ "a:b": "x" }), ""),
             (Value::Object(many), ""),
         ] {
             assert_eq!(tags(bad.clone()).unwrap_err().member, named, "{bad}");

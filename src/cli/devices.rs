@@ -7,6 +7,7 @@ use super::{actor, table, whose};
 use crate::api::actor::Actor;
 use crate::api::device_store::{self, DeviceFilter, TagFilter};
 use crate::api::member;
+use crate::api::member::TAG_SEPARATORS;
 use crate::config::Config;
 use crate::db::tenant_scope;
 use crate::model::tenant::TenantName;
@@ -103,7 +104,7 @@ async fn tag(config: &Config, args: &TagArgs) -> anyhow::Result<()> {
     let mut tags = serde_json::Map::new();
     for text in &args.tags {
         let (name, value) =
-            text.split_once('=').with_context(|| format!("`{text}` is not such as site=north"))?;
+            text.split_once(TAG_SEPARATORS).with_context(|| format!("`{text}` is not such as site=north"))?;
         if tags.insert(name.to_owned(), value.into()).is_some() {
             bail!("the tag `{name}` is given twice");
         }

@@ -12,6 +12,7 @@ pub mod devices;
 pub mod json_input;
 pub mod keys;
 pub mod migrate;
+pub mod pipe;
 pub mod proc;
 pub mod prove;
 pub mod publish;

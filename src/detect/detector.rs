@@ -41,6 +41,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 const RENEW_EVERY: Duration = Duration::from_secs(1);
 /// Nothing was owed for this long: a backlog is worked off.
 const LULL: Duration = Duration::from_millis(50);
+/// At the end, for what was just stored.
+const LAST_STEPS: Duration = Duration::from_secs(2);
 /// After a failed step: long enough for another process to take the lease.
 const PAUSE: Duration = Duration::from_millis(1200);
 
@@ -131,8 +133,24 @@ impl Detector {
                 () = cancel.cancelled() => {}
             }
         }
+        self.work_off().await;
         if let Err(error) = self.stop().await {
             tracing::warn!(%error, "failed to give the detector's lease back, it expires");
+        }
+    }
+
+    /// What was stored before ingestion stopped is judged, as far as that does not take long: the rest is owed to whoever detects
+    /// next.
+    async fn work_off(&mut self) {
+        let deadline = Instant::now() + LAST_STEPS;
+        if let Some(active) = &mut self.active {
+            // Also what was committed out of the order of its ids.
+            active.swept_at = None;
+        }
+        while self.active.is_some() && Instant::now() < deadline {
+            if !matches!(self.step().await, Ok(Step::Worked(_))) {
+                return;
+            }
         }
     }
 
@@ -225,7 +243,8 @@ impl Detector {
         let moment = moment(&self.settings);
         let taken: usize = flushes.iter().map(|flush| flush.readings.len()).sum();
         // Only when it was all there is: what is not judged yet may say that nobody is silent.
-        let heard_until = upkeep.filter(|_| taken < limit).map(|(_, heard_until)| heard_until);
+        let is_all = taken < limit && flushes.len() < owed::MOST_FLUSHES;
+        let heard_until = upkeep.filter(|_| is_all).map(|(_, heard_until)| heard_until);
         if let Err(Fault(rule)) = active.judge(&flushes, heard_until, moment) {
             let fault =
                 format!("{} while it judged a reading; change it, and it is tried again", load::PANICKED);

@@ -97,7 +97,8 @@ impl Episode {
         match level {
             Level::Breach(decision) => {
                 self.raised = true;
-                if self.fires_since.is_none() {
+                // With `m_of_n` it may fire again without another breach: a value between the thresholds counts as one.
+                if self.fires_since.is_none() || timing.m_of_n.is_some() {
                     self.decision = Some(decision);
                 }
             }
@@ -137,7 +138,13 @@ impl Episode {
     fn end(&mut self, at: UnixMicros, ended_at: UnixMicros) -> Change {
         self.fires_since = None;
         self.clear_since = None;
-        self.decision = None;
+        if self.decision.is_none() {
+            // Nothing may fire that can't say why.
+            self.raised = false;
+        }
+        if !self.raised {
+            self.decision = None;
+        }
         Change::Ends { at, ended_at }
     }
 }

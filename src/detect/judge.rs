@@ -163,7 +163,7 @@ fn judge_run(
     moment: Moment,
     judging: &Cell<Option<RuleId>>,
 ) {
-    let Series { device, tags, watches, last, arrived: series_arrived, window, .. } = series;
+    let Series { device, tags, watches, last, arrived: series_arrived, was_heard, window, .. } = series;
     for reading in run {
         let is_late = last.is_some_and(|(ts, _)| reading.ts < ts);
         for watch in watches.iter_mut() {
@@ -217,7 +217,8 @@ fn judge_run(
             *last = Some((reading.ts, reading.value));
         }
     }
-    *series_arrived = arrived.max(*series_arrived);
+    *series_arrived = if *was_heard { arrived.max(*series_arrived) } else { arrived };
+    *was_heard = true;
 }
 
 /// A reading that came late: a breach of one point is one all the same, and whoever sends is not silent.
@@ -236,6 +237,8 @@ fn judge_late(
         Judgement::Clear if matches!(scene.rule.condition.check, Check::NoData { .. }) => {
             if let Some(since) = state.episode.fires_since.or(state.episode.holds_since) {
                 state.judge(scene, since, Level::Clear, effects);
+                // Its own clock stands still while only late readings come: it does not have to be clear for long.
+                state.wait(scene, after(since, scene.rule.resolve_after_micros), effects);
             }
         }
         _ => {}
@@ -250,11 +253,15 @@ fn be_silent(
     decision: Decision,
     effects: &mut Effects,
 ) {
-    // Said already of this silence, by a tick.
-    if state.episode.raised && state.episode.holds_since.is_some_and(|holds| holds >= since) {
+    // Said already of this silence, by a tick: one silence is one judgement, however often it is looked at.
+    let episode = &state.episode;
+    let is_said = episode.holds_since.is_some_and(|holds| holds >= since)
+        || state.last_breach.is_some_and(|last| last >= since)
+        || episode.decision.as_ref().is_some_and(|said| said.ts == decision.ts);
+    if episode.raised && is_said {
         return;
     }
-    state.advance(scene, since, effects);
+    state.wait(scene, since, effects);
     state.judge(scene, since, Level::Breach(decision), effects);
 }
 
@@ -300,12 +307,12 @@ fn tick_series(
             be_silent(state, &scene, since, decision, effects);
         }
         if let Some(now) = now {
-            state.advance(&scene, now, effects);
+            state.wait(&scene, now, effects);
             if is_quiet && state.episode.burns() {
                 state.promote(&scene, now, effects);
             }
         }
-        state.look_at_the_clock(&scene, effects);
+        state.look_at_the_clock(&scene, now, effects);
         let after = Some(state.mark());
         let is_at_rest = now.is_some_and(|now| state.is_at_rest(rule, now));
         if is_at_rest {

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio_postgres::{GenericClient, Row};
 use uuid::Uuid;
 
-use super::episode::Episode;
+use super::episode::{Episode, after};
 use super::memory::{Memory, Series, Setup};
 use super::rules::{rule_from_row, silence_from_row};
 use super::told_before::life_from_row;
@@ -40,6 +40,22 @@ pub struct Versions {
     pub alerts: i64,
 }
 
+/// `devices.last_seen` is written about once a minute (`ingest/housekeeping.rs`), in microseconds.
+const SEEN_EVERY: i64 = 60_000_000;
+
+/// What stays known of a series when what people have set is loaded anew.
+#[derive(Debug, Default)]
+struct Kept {
+    window: Option<Window>,
+    heard: Option<UnixMicros>,
+}
+
+impl Kept {
+    fn of(series: Series) -> Self {
+        Self { window: series.window, heard: series.was_heard.then_some(series.arrived) }
+    }
+}
+
 impl Memory {
     /// The versions it agrees with.
     pub fn versions(&self) -> Versions {
@@ -67,17 +83,17 @@ impl Memory {
         versions: Versions,
     ) -> Result<(), DatabaseError> {
         self.forget_unsettled();
-        let mut windows = HashMap::new();
+        let mut kept = HashMap::new();
         if versions.config != self.config_version {
             self.setup = load_setup(client).await?;
-            // The minutes are what the readings say, whatever the rules are.
-            windows = self.series.drain().filter_map(|(id, series)| Some((id, series.window?))).collect();
+            // The minutes are what the readings say, and when they came, whatever the rules are.
+            kept = self.series.drain().map(|(id, series)| (id, Kept::of(series))).collect();
             self.active.clear();
         }
         if versions.alerts != self.alerts_version {
             for row in client.query(CHANGED_ALERTS, &[&self.alerts_version]).await? {
                 let id = SeriesId(row.get(0));
-                windows.extend(self.series.remove(&id).and_then(|series| Some((id, series.window?))));
+                kept.extend(self.series.remove(&id).map(|series| (id, Kept::of(series))));
             }
         }
         self.config_version = versions.config;
@@ -85,9 +101,9 @@ impl Memory {
         let (tenants, metrics): (Vec<i32>, Vec<&str>) =
             self.setup.silent_metrics().map(|(tenant, metric)| (tenant.0, metric.as_str())).unzip();
         let rows = client.query(ACTIVE_SERIES, &[&tenants, &metrics]).await?;
-        let ids: Vec<_> =
-            rows.iter().map(|row| SeriesId(row.get(0))).chain(windows.keys().copied()).collect();
-        self.meet_with(client, ids.into_iter(), windows).await
+        let with_window = kept.iter().filter(|(_, kept)| kept.window.is_some()).map(|(id, _)| *id);
+        let ids: Vec<_> = rows.iter().map(|row| SeriesId(row.get(0))).chain(with_window).collect();
+        self.meet_with(client, ids.into_iter(), kept).await
     }
 
     /// Meets the series among `ids` that it does not know yet. At most three statements.
@@ -106,7 +122,7 @@ impl Memory {
         &mut self,
         client: &impl GenericClient,
         ids: impl Iterator<Item = SeriesId>,
-        mut windows: HashMap<SeriesId, Window>,
+        mut kept: HashMap<SeriesId, Kept>,
     ) -> Result<(), DatabaseError> {
         let mut unknown: Vec<i32> = ids.filter(|id| !self.series.contains_key(id)).map(|id| id.0).collect();
         if unknown.is_empty() {
@@ -126,8 +142,11 @@ impl Memory {
             series.watches = self.watches(&series, id, states.remove(&id).unwrap_or_default());
             let spans_wanted =
                 series.watches.iter().filter_map(|watch| watch.rule.condition.window_minutes());
+            let Kept { window, heard } = kept.remove(&id).unwrap_or_default();
+            series.was_heard = heard.is_some();
+            series.arrived = heard.unwrap_or(series.arrived);
             if let Some(span) = spans_wanted.max() {
-                match windows.remove(&id).filter(|window| window.span() >= span) {
+                match window.filter(|window| window.span() >= span) {
                     Some(window) => series.window = Some(window),
                     None => {
                         series.window = Some(Window::new(span, []));
@@ -269,8 +288,9 @@ fn series(row: &Row) -> Result<Series, DatabaseError> {
         unit: row.get("unit"),
         watches: Vec::new(),
         last: last_ts.zip(last_value),
-        // Not known to the second; a device whose clock is behind was heard when it was seen.
-        arrived: last_ts.map_or(seen, |last| last.max(seen)),
+        // When it was heard is known to the minute, and its own clock may be wrong: rather silent late than by mistake.
+        arrived: after(seen, SEEN_EVERY),
+        was_heard: false,
         window: None,
         is_unsettled: false,
     })
@@ -295,7 +315,13 @@ fn state(row: &Row) -> Result<State, DatabaseError> {
         clear_since: time("clear_since"),
         decision,
     };
-    Ok(State { episode, cooldown_from: time("last_fired_at"), life: life_from_row(row)? })
+    Ok(State {
+        episode,
+        cooldown_from: time("last_fired_at"),
+        told_through: time("told_through"),
+        last_breach: None,
+        life: life_from_row(row)?,
+    })
 }
 
 fn bucket(row: &Row) -> Bucket {

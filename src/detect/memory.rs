@@ -94,6 +94,8 @@ pub struct Series {
     pub last: Option<(UnixMicros, f64)>,
     /// When the last one came, late ones too, on the database's clock.
     pub arrived: UnixMicros,
+    /// Whether `arrived` is known, of a reading that was judged; else it is the latest that it can be.
+    pub was_heard: bool,
     /// Its minutes, if a rule compares with them.
     pub window: Option<Window>,
     /// Whether it has changed since the last settlement.
@@ -151,7 +153,9 @@ impl Memory {
         for id in self.unsettled.drain(..) {
             self.series.remove(&id);
         }
-        self.orphans.clear();
+        for (id, ..) in self.orphans.drain(..) {
+            self.series.remove(&id);
+        }
     }
 
     /// A rule on a series.

@@ -12,6 +12,9 @@ const TAKE: &str = include_str!("../../sql/queries/detect/owed_flushes.sql");
 const RELEASE_QUARANTINED: &str = include_str!("../../sql/queries/detect/release_quarantined_flushes.sql");
 const QUARANTINE: &str = include_str!("../../sql/queries/detect/quarantine_flush.sql");
 
+/// So many flushes are taken at a time: what `owed_flushes.sql` says.
+pub const MOST_FLUSHES: usize = 2000;
+
 /// An owed batch.
 #[derive(Debug)]
 pub struct OwedFlush {

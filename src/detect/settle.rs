@@ -115,14 +115,7 @@ async fn settle_effects(
     }
     let mut alerts: Vec<&mut Alert> = effects.alerts.iter_mut().map(|(alert, _)| alert).collect();
     load_points(transaction, &mut alerts).await?;
-    let new = write::alerts(transaction, &effects.alerts, &effects.lives, &memory.series).await?;
-    // One breach is one alert, however often it is judged: what is known already is not told again.
-    let known: HashSet<AlertId> =
-        effects.alerts.iter().map(|(alert, _)| alert.id).filter(|id| !new.contains(id)).collect();
-    effects.lives.retain(|alert, _| !known.contains(alert));
-    effects.tells.retain(|tell| !known.contains(&tell.alert));
-    effects.events.retain(|event| !known.contains(&event.alert));
-
+    write::alerts(transaction, &effects.alerts, &effects.lives, &memory.series).await?;
     let mut told: HashMap<AlertId, Told> = effects
         .alerts
         .iter()
@@ -157,7 +150,7 @@ async fn settle_effects(
     write::lives(transaction, &effects.lives).await?;
     write::events(transaction, &effects.events).await?;
     enqueue(transaction, &notifications).await?;
-    Ok(accounts(new.len(), &effects.events, notifications.len()))
+    Ok(accounts(effects.alerts.len(), &effects.events, notifications.len()))
 }
 
 fn accounts(opened: usize, events: &[TimelineEvent], notifications: usize) -> Accounts {

@@ -88,6 +88,7 @@ impl Trial {
             watches: vec![Watch { rule, state: None }],
             last: None,
             arrived: second(-1e6),
+            was_heard: true,
             window,
             is_unsettled: false,
         };

@@ -1,8 +1,9 @@
 //! A rule that watches a series: what the two are in, and what their alert lives through. Pure.
 //!
 //! Cooldown: after the rule fired it opens no other alert for a while; if it fires again within that time it opens the same one
-//! again and nobody is told, and if it burns when that time is over people are told again. Invariant: what opens, reopens
-//! and resolves depends on the readings and their times alone; when people are told depends on the clock too.
+//! again and nobody is told, and if it burns when that time is over people are told again, if a reading has said so since they
+//! were told. Invariant: what opens, reopens and resolves depends on the readings and their times alone: only readings move a
+//! cooldown on. When people are told depends on the clock too.
 
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use super::episode::{Change, Episode, Level, Timing, after};
 use super::late::LateBreach;
 use super::scene::Scene;
 use crate::model::alert::{Alert, AlertState, Decision, Disposition, Happening, Life, Told};
+use crate::model::condition::Check;
 use crate::model::ids::AlertId;
 use crate::model::reading::UnixMicros;
 use crate::model::rule::{Rule, Severity};
@@ -31,12 +33,19 @@ pub struct State {
     pub episode: Episode,
     /// Cooldown runs from here: when it fired, or a whole number of cooldowns later while it burns.
     pub cooldown_from: Option<UnixMicros>,
+    /// The end of the latest cooldown of which people were told, by a reading or by time alone.
+    pub told_through: Option<UnixMicros>,
+    /// The latest breach that this process has judged. Not stored.
+    pub last_breach: Option<UnixMicros>,
     /// The latest alert.
     pub life: Option<Life>,
 }
 
+/// Soon after a word that time alone brought, the end of a cooldown is no news, in microseconds.
+const SOON: i64 = 5_000_000;
+
 /// What changes of a state, but for the life: to see whether it did.
-type Mark = (bool, u64, [Option<UnixMicros>; 5]);
+type Mark = (bool, u64, [Option<UnixMicros>; 6]);
 
 impl State {
     /// To be compared with a later one.
@@ -48,6 +57,7 @@ impl State {
             episode.clear_since,
             episode.decision.as_ref().map(|decision| decision.ts),
             self.cooldown_from,
+            self.told_through,
         ];
         (episode.raised, episode.recent, times)
     }
@@ -61,14 +71,22 @@ impl State {
             && is_over(self.cooldown_from)
     }
 
-    /// Works off the time up to `to`, in which nothing came.
+    /// Works off the time up to a reading at `to`, in which nothing came.
     pub fn advance(&mut self, scene: &Scene<'_>, to: UnixMicros, effects: &mut Effects) {
         self.roll_cooldown(scene, to, effects);
+        self.pass(scene, to, effects);
+        self.roll_cooldown(scene, to, effects);
+    }
+
+    /// Lets time pass up to `to`, in which nothing came, and nothing may come for longer.
+    pub fn wait(&mut self, scene: &Scene<'_>, to: UnixMicros, effects: &mut Effects) {
+        self.pass(scene, to, effects);
+        self.look_at_the_cooldown(scene, to, effects);
+    }
+
+    fn pass(&mut self, scene: &Scene<'_>, to: UnixMicros, effects: &mut Effects) {
         match self.episode.advance(&timing(scene.rule), to) {
-            Some(Change::Fires { at, breached_at }) => {
-                self.fire(scene, at, breached_at, effects);
-                self.roll_cooldown(scene, to, effects);
-            }
+            Some(Change::Fires { at, breached_at }) => self.fire(scene, at, breached_at, effects),
             Some(Change::Ends { ended_at, .. }) => self.resolve(scene, ended_at, effects),
             None => {}
         }
@@ -83,10 +101,17 @@ impl State {
             Level::Breach(decision) if self.episode.fires_since.is_some() => Some(decision.clone()),
             _ => None,
         };
+        if matches!(level, Level::Breach(_)) {
+            self.last_breach = Some(ts);
+        }
+        let was_clear = self.episode.clear_since.is_some();
         match self.episode.judge(&timing(scene.rule), ts, level) {
             Some(Change::Fires { at, breached_at }) => self.fire(scene, at, breached_at, effects),
             Some(Change::Ends { ended_at, .. }) => self.resolve(scene, ended_at, effects),
             None => {}
+        }
+        if was_clear && self.episode.burns() {
+            self.burn_again(scene, ts, effects);
         }
         self.roll_cooldown(scene, ts, effects);
         if let Some(decision) = breach
@@ -121,9 +146,13 @@ impl State {
     }
 
     fn fire(&mut self, scene: &Scene<'_>, at: UnixMicros, breached_at: UnixMicros, effects: &mut Effects) {
-        let Some(decision) = self.episode.decision.take() else { return };
-        let cools =
-            self.cooldown_from.is_some_and(|from| from <= at && at < after(from, scene.rule.cooldown_micros));
+        let Some(decision) = self.episode.decision.take() else {
+            // It can't be told why: whatever this is made of, it begins anew with the next reading.
+            self.episode = Episode::default();
+            return;
+        };
+        // Also what began before: the clock of the device went back, or the alert has burned on since.
+        let cools = self.cooldown_from.is_some_and(|from| at < after(from, scene.rule.cooldown_micros));
         match self.life.as_mut().filter(|_| cools) {
             Some(life) => {
                 life.state = AlertState::Open;
@@ -137,6 +166,7 @@ impl State {
             }
             None => {
                 self.cooldown_from = Some(at);
+                self.told_through = None;
                 let life = open(scene, at, breached_at, decision, false, effects);
                 self.life = Some(life);
             }
@@ -158,14 +188,50 @@ impl State {
             return;
         }
         let passed = to.0.saturating_sub(from.0) / cooldown;
-        self.cooldown_from = Some(after(from, passed * cooldown));
-        effects.cooldowns_over.insert((scene.series, scene.rule.id));
+        let from = after(from, passed * cooldown);
+        self.cooldown_from = Some(from);
+        self.tell_end_of_cooldown(scene, from, effects);
+    }
+
+    /// It was clear, for too short a time to be over, and burns again.
+    fn burn_again(&mut self, scene: &Scene<'_>, ts: UnixMicros, effects: &mut Effects) {
+        let cooldown = scene.rule.cooldown_micros;
+        let is_cool = self.cooldown_from.is_none_or(|from| after(from, cooldown) <= ts);
+        let is_resolved = self.life.as_ref().is_some_and(|life| life.state == AlertState::Resolved);
+        // Without a cooldown an episode is told once, however often it flickers; unless somebody took it for over.
+        if is_cool && (cooldown > 0 || is_resolved) {
+            self.cooldown_from = Some(ts);
+            self.tell_end_of_cooldown(scene, ts, effects);
+        }
+    }
+
+    /// Time alone ends a cooldown too, if it is known to burn still: a silence is, and else a reading has said so.
+    fn look_at_the_cooldown(&mut self, scene: &Scene<'_>, now: UnixMicros, effects: &mut Effects) {
+        let cooldown = scene.rule.cooldown_micros;
+        let Some(from) = self.cooldown_from.max(self.told_through) else { return };
+        let is_silence = matches!(scene.rule.condition.check, Check::NoData { .. });
+        let burns = self.episode.burns() && (is_silence || self.last_breach.is_some_and(|last| last > from));
+        if cooldown > 0 && burns && now.0.saturating_sub(from.0) >= cooldown {
+            let passed = now.0.saturating_sub(from.0) / cooldown;
+            self.tell_end_of_cooldown(scene, after(from, passed * cooldown), effects);
+        }
+    }
+
+    fn tell_end_of_cooldown(&mut self, scene: &Scene<'_>, at: UnixMicros, effects: &mut Effects) {
+        if self.told_through.is_none_or(|told| told < at) {
+            self.told_through = Some(at);
+            effects.cooldowns_over.insert((scene.series, scene.rule.id));
+        }
     }
 
     /// A cooldown was over while it burned, and all that is known is judged: tells again, if it burns still.
     pub fn tell_again(&mut self, scene: &Scene<'_>, effects: &mut Effects) {
-        let (true, Some(at)) = (self.episode.burns(), self.cooldown_from) else { return };
+        let (true, Some(at)) = (self.episode.burns(), self.told_through) else { return };
         let Some(life) = self.life.as_mut().filter(|life| !life.historical) else { return };
+        if life.told == Told::Open && life.told_at == Some(scene.moment.timestamp) {
+            // They hear of it this very moment.
+            return;
+        }
         match life.state {
             AlertState::Acknowledged => {}
             AlertState::Resolved => {
@@ -176,10 +242,8 @@ impl State {
                 effects.happen(scene, life, Line::of(Happening::Reopened, at).fired(disposition));
             }
             AlertState::Open if scene.is_silenced_now() => {
-                if life.told != Told::Open {
-                    life.silence = scene.silence_at(scene.moment.now());
-                    effects.keep(life);
-                }
+                life.silence = scene.silence_at(scene.moment.now());
+                effects.keep(life);
             }
             AlertState::Open => {
                 if tell(scene, life, scene.moment.now(), Happening::StillBurning, effects)
@@ -201,24 +265,45 @@ impl State {
         effects.happen(scene, life, Line::of(Happening::StillBurning, at));
     }
 
-    /// What only the clock of the people decides: a silence that is over, a reminder that is due.
-    pub fn look_at_the_clock(&mut self, scene: &Scene<'_>, effects: &mut Effects) {
+    /// What only the clock of the people decides: a silence that begins or is over, a reminder that is due. `series_now`: on the
+    /// series' own clock, if that is known.
+    pub fn look_at_the_clock(
+        &mut self,
+        scene: &Scene<'_>,
+        series_now: Option<UnixMicros>,
+        effects: &mut Effects,
+    ) {
         let burns = self.episode.burns();
-        let Some(life) = &mut self.life else { return };
-        if life.state != AlertState::Open || !burns || scene.is_silenced_now() {
+        let Some(life) = self.life.as_mut().filter(|life| burns && life.state != AlertState::Resolved) else {
+            return;
+        };
+        let now = scene.moment.now();
+        if scene.is_silenced_now() {
+            if life.state == AlertState::Open && life.silence.is_none() && !life.historical {
+                life.silence = scene.silence_at(now);
+                effects.keep(life);
+            }
             return;
         }
-        let now = scene.moment.now();
         if life.silence.take().is_some() {
-            if life.told != Told::Open {
-                tell(scene, life, now, Happening::StillBurning, effects);
-            }
-            effects.happen(scene, life, Line::of(Happening::StillBurning, now).noted("its silence is over"));
+            // Whoever has taken it on is told of nothing but what was kept from them: that it is worse.
+            let event = match life.state {
+                AlertState::Acknowledged => Happening::Escalated,
+                _ => Happening::StillBurning,
+            };
+            tell(scene, life, now, event, effects);
+            effects.happen(scene, life, Line::of(event, now).noted("its silence is over"));
+            self.told_through = self.told_through.max(series_now.map(|now| after(now, SOON)));
+            return;
+        }
+        if life.state != AlertState::Open {
             return;
         }
         let is_due = |every: i64| life.told_at.is_some_and(|at| after(at.into(), every) <= now);
-        if life.told == Told::Open && scene.rule.reminder_micros.is_some_and(is_due) {
-            tell(scene, life, now, Happening::Reminded, effects);
+        if life.told == Told::Open
+            && scene.rule.reminder_micros.is_some_and(is_due)
+            && tell(scene, life, now, Happening::Reminded, effects) == Disposition::Notified
+        {
             effects.happen(scene, life, Line::of(Happening::Reminded, now));
         }
     }
@@ -238,8 +323,12 @@ impl State {
         }
         let note = format!("from {} to {}", life.severity.as_str(), severity.as_str());
         life.severity = severity;
-        if life.told == Told::Open && !scene.is_silenced_now() {
-            tell(scene, life, now, Happening::Escalated, effects);
+        let at = scene.moment.now();
+        if life.told == Told::Open && scene.is_silenced_now() {
+            // Told when the silence is over.
+            life.silence = scene.silence_at(at);
+        } else if life.told == Told::Open {
+            tell(scene, life, at, Happening::Escalated, effects);
         }
         effects.happen(scene, life, Line::of(Happening::Escalated, now).noted(note));
     }
@@ -387,5 +476,7 @@ pub fn tell_end(scene: &Scene<'_>, life: &mut Life, effects: &mut Effects) {
     }
 }
 
+#[cfg(test)]
+mod pages;
 #[cfg(test)]
 mod tests;

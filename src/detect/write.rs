@@ -112,21 +112,35 @@ pub async fn states(
     let evidence = decisions().map(|decision| decision.map(|d| as_json(&d.evidence)).transpose());
     let evidence: Vec<Option<Value>> = evidence.collect::<Result<_, _>>()?;
     let fired: Vec<_> = states().map(|state| state.cooldown_from.map(timestamp)).collect();
+    let told_through: Vec<_> = states().map(|state| state.told_through.map(timestamp)).collect();
     let alerts: Vec<_> = states().map(|state| state.life.as_ref().map(|life| life.alert.0)).collect();
     let statement = transaction.prepare_cached(UPSERT_STATE).await?;
     transaction
         .execute(
             &statement,
             &[
-                &rules, &series, &tenants, &versions, &raised, &recent, &holds, &fires, &clear, &decided,
-                &values, &evidence, &fired, &alerts,
+                &rules,
+                &series,
+                &tenants,
+                &versions,
+                &raised,
+                &recent,
+                &holds,
+                &fires,
+                &clear,
+                &decided,
+                &values,
+                &evidence,
+                &fired,
+                &told_through,
+                &alerts,
             ],
         )
         .await?;
     Ok(())
 }
 
-/// Writes what opened. Returns the ids of the alerts that are new.
+/// Writes what opened.
 ///
 /// # Errors
 /// If the database is away or refuses.
@@ -135,13 +149,13 @@ pub async fn alerts(
     opened: &[(Alert, Arc<Rule>)],
     lives: &HashMap<AlertId, Life>,
     series: &HashMap<SeriesId, Series>,
-) -> Result<HashSet<AlertId>, DatabaseError> {
+) -> Result<(), DatabaseError> {
     let opened: Vec<_> = opened
         .iter()
         .filter_map(|(alert, rule)| Some((alert, rule, lives.get(&alert.id)?, series.get(&alert.series)?)))
         .collect();
     if opened.is_empty() {
-        return Ok(HashSet::new());
+        return Ok(());
     }
     let alerts = || opened.iter().map(|(alert, ..)| *alert);
     let ids: Vec<_> = alerts().map(|alert| alert.id.0).collect();
@@ -168,8 +182,8 @@ pub async fn alerts(
     let severities: Vec<_> = opened.iter().map(|(_, _, life, _)| life.severity.as_str()).collect();
     let historical: Vec<_> = opened.iter().map(|(_, _, life, _)| life.historical).collect();
     let statement = transaction.prepare_cached(INSERT_ALERTS).await?;
-    let rows = transaction
-        .query(
+    transaction
+        .execute(
             &statement,
             &[
                 &ids,
@@ -192,7 +206,7 @@ pub async fn alerts(
             ],
         )
         .await?;
-    Ok(rows.iter().map(|row| AlertId(row.get(0))).collect())
+    Ok(())
 }
 
 /// Writes how lives stand.

@@ -26,8 +26,10 @@ use crate::telemetry::metrics::Metrics;
 
 /// After a failed pull, or while the database does not answer.
 const PAUSE: Duration = Duration::from_millis(250);
-/// When we stop and the broker has sent nothing for this long, nothing is on its way.
+/// When we stop and plain NATS has sent nothing for this long, nothing is on its way.
 const QUIET: Duration = Duration::from_millis(100);
+/// When we stop and the broker has said nothing for this long, it is away.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Pulls in a row that failed or found nothing, after which stream and consumer are looked at, and made again if they are
 /// gone: an old broker does not say that they are.
 const FRUITLESS_BEFORE_ENSURE: u32 = 10;
@@ -142,8 +144,9 @@ impl Consumer {
                 self.handle(messages).await;
             }
         }
+        pull.end().await?;
         loop {
-            let messages = pull.rest(QUIET).await?;
+            let messages = pull.rest(PATIENCE).await;
             if messages.is_empty() {
                 return Ok(());
             }

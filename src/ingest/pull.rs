@@ -9,7 +9,6 @@
 //!
 //! Source of the protocol: NATS ADR-13, "Pull Subscribe internals".
 
-use std::pin::Pin;
 use std::time::Duration;
 
 use async_nats::{Client, Message, StatusCode, Subscriber};
@@ -49,7 +48,7 @@ pub struct Pull {
     /// Where requests go.
     requests: String,
     inbox: String,
-    arrivals: Pin<Box<ReadyChunks<Subscriber>>>,
+    arrivals: ReadyChunks<Subscriber>,
     /// Messages asked for that have not come.
     outstanding: usize,
     request_bytes: usize,
@@ -67,7 +66,7 @@ impl Pull {
             client: client.clone(),
             requests: format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"),
             inbox,
-            arrivals: Box::pin(subscriber.ready_chunks(CHUNK)),
+            arrivals: subscriber.ready_chunks(CHUNK),
             outstanding: 0,
             request_bytes: REQUEST_BYTES.max(client.server_info().max_payload + ENVELOPE_BYTES),
         })
@@ -84,12 +83,29 @@ impl Pull {
         self.arrived(LOST_AFTER).await
     }
 
-    /// What is on its way, without asking for more; empty when nothing came for `quiet`.
+    /// Asks for nothing more: the broker ends the requests, because nobody listens any more, and what it has sent by then is
+    /// still taken by [`Self::rest`].
     ///
     /// # Errors
-    /// As [`Self::next`].
-    pub async fn rest(&mut self, quiet: Duration) -> Result<Vec<Message>, PullError> {
-        self.arrived(quiet).await
+    /// If the client is closed.
+    pub async fn end(&mut self) -> Result<(), PullError> {
+        self.arrivals.get_mut().drain().await.map_err(|_| PullError::Closed)
+    }
+
+    /// What is on its way after [`Self::end`]; empty when that is all, or nothing came for `patience`.
+    pub async fn rest(&mut self, patience: Duration) -> Vec<Message> {
+        loop {
+            match tokio::time::timeout(patience, self.arrivals.next()).await {
+                Ok(Some(chunk)) => {
+                    let messages: Vec<_> =
+                        chunk.into_iter().filter(|message| message.status.is_none()).collect();
+                    if !messages.is_empty() {
+                        return messages;
+                    }
+                }
+                Ok(None) | Err(_) => return Vec::new(),
+            }
+        }
     }
 
     async fn ask(&mut self, messages: usize) -> Result<(), PullError> {

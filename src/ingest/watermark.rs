@@ -10,6 +10,7 @@ use super::stream;
 use crate::db::error::DatabaseError;
 use crate::db::pool::Pool;
 
+const NOW: &str = "SELECT clock_timestamp()";
 const RAISE: &str = include_str!("../../sql/queries/ingest/raise_watermark.sql");
 
 /// As often as detection looks.
@@ -35,7 +36,13 @@ impl Watermark {
                 () = cancel.cancelled() => return,
             }
             // Before the broker is asked: what comes meanwhile is not in its answer.
-            let now = Timestamp::now();
+            let now = match self.now().await {
+                Ok(now) => now,
+                Err(error) => {
+                    tracing::debug!(%error, "failed to ask the database for the time");
+                    continue;
+                }
+            };
             let heard_until = match self.stream.oldest().await {
                 Ok(oldest) => oldest.map_or(now, |oldest| oldest.min(now)),
                 Err(error) => {
@@ -47,6 +54,11 @@ impl Watermark {
                 tracing::debug!(%error, "failed to leave word of what is stored");
             }
         }
+    }
+
+    /// On the database's clock, as is the time at which readings arrive.
+    async fn now(&self) -> Result<Timestamp, DatabaseError> {
+        Ok(self.pool.get().await?.query_one(NOW, &[]).await?.get(0))
     }
 
     async fn raise(&self, heard_until: Timestamp) -> Result<(), DatabaseError> {

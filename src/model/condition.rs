@@ -240,6 +240,11 @@ impl Check {
                     deviation.min_buckets >= 2,
                     "min_buckets must be at least 2: one minute has no standard deviation",
                 )?;
+                let most = usize::try_from(deviation.window_minutes).unwrap_or(usize::MAX);
+                when(
+                    deviation.min_buckets <= most,
+                    "min_buckets must not be more than window_minutes, or it never fires",
+                )?;
                 deviation.min_sigma.map_or(Ok(()), |floor| positive("min_sigma", floor))
             }
             Self::RateOfChange { limit, per_seconds, clear } => {

@@ -253,8 +253,12 @@ async fn a_service_that_is_asked_to_stop_stores_and_acknowledges_what_it_has_and
         .await;
         assert_eq!(service.terminate().await, Some(0));
         let stream = app.broker.get_stream(app.config().ingest.stream).await.unwrap();
-        let consumer = stream.get_consumer::<pull::Config>(&app.config().ingest.consumer).await.unwrap();
-        assert_eq!(consumer.cached_info().num_ack_pending, 0, "pulled, and neither stored nor given back");
+        // The broker works off acknowledgements after it has taken them.
+        until("nothing to be pulled and neither stored nor given back", async || {
+            let consumer = stream.get_consumer::<pull::Config>(&app.config().ingest.consumer).await.unwrap();
+            (consumer.cached_info().num_ack_pending == 0).then_some(())
+        })
+        .await;
         assert_eq!(app.count("SELECT count(*) FROM flushes").await, 0, "what is stored is judged");
     }
     let published = 20_000 + load.stop().await;
@@ -321,4 +325,21 @@ async fn verify_names_what_is_broken() {
     }
     let clean = verify(&["verify", "--json"]).await;
     assert_eq!(clean.code, Some(0), "{clean:?}");
+}
+
+#[tokio::test]
+async fn whoever_stops_reading_ends_a_command_without_a_word() {
+    let app = TestApp::new(&[]).await;
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let ended = tokio::process::Command::new(env!("CARGO_BIN_EXE_watchbell"))
+        .args(["alerts", "list", "--tenant", "acme", "--json"])
+        .envs(&app.environment)
+        .stdout(writer)
+        .stderr(std::process::Stdio::piped())
+        .output()
+        .await
+        .unwrap();
+    let errors = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.code() == Some(0) && !errors.contains("panicked"), "{ended:?}");
 }

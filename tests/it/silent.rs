@@ -140,8 +140,9 @@ async fn the_watermark_alone_keeps_a_stopped_ingestion_from_paging() {
     app.start(Roles::of(&[Role::Detect, Role::Deliver])).await;
     wait_long().await;
     assert_eq!(app.count(ALERTS).await, 0);
-    // That detection was looking shows when ingestion gives its word.
-    app.owner().batch_execute("UPDATE watermarks SET heard_until = clock_timestamp()").await.unwrap();
+    // That detection was looking shows when ingestion gives its word. When the device was heard is known to the minute only.
+    let word = "UPDATE watermarks SET heard_until = clock_timestamp() + interval '70 seconds'";
+    app.owner().batch_execute(word).await.unwrap();
     app.wait_for_delivered(1).await;
     assert_eq!(micros(breached_at(&app).await), micros(last + INTERVAL));
     app.stop().await;
@@ -164,5 +165,44 @@ async fn nobody_is_silent_while_the_stream_holds_what_is_not_stored() {
     lock.rollback().await.unwrap();
     app.wait_for_count(ALERTS, 1).await;
     assert_eq!(micros(breached_at(&app).await), micros(heard + INTERVAL));
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_device_that_a_rule_selects_again_while_it_is_silent_is_told_again() {
+    let mut app = quiet().await;
+    hear(&app, "tank-1").await;
+    app.wait_for_delivered(1).await;
+    app.owner().batch_execute("UPDATE rules SET device_tags = '{\"in\": \"service\"}'").await.unwrap();
+    app.wait_for_count("SELECT count(*) FROM alerts WHERE state = 'resolved'", 1).await;
+    app.owner().batch_execute("UPDATE rules SET device_tags = '{}'").await.unwrap();
+    app.wait_for_count("SELECT count(*) FROM alerts WHERE state = 'open'", 1).await;
+    app.wait_for_delivered(3).await;
+    // What comes then harms nobody else's.
+    hear(&app, "tank-1").await;
+    app.wait_for_count("SELECT count(*) FROM alerts WHERE state = 'resolved'", 2).await;
+    assert_eq!(app.count("SELECT count(*) FROM flushes WHERE quarantine_reason IS NOT NULL").await, 0);
+    app.assert_verified().await;
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_change_of_a_rule_makes_no_device_silent_whose_clock_is_behind() {
+    let mut app = quiet().await;
+    let behind = |n: i64| Timestamp::now() - SignedDuration::from_hours(1) + SignedDuration::from_millis(n);
+    app.publish(level("tank-1", behind(0))).await;
+    app.wait_until_judged().await;
+    // As if it had been seen longer ago than an interval, as it is written now and then only.
+    app.owner().batch_execute("UPDATE devices SET last_seen = now() - interval '20 seconds'").await.unwrap();
+    app.owner().batch_execute("UPDATE rules SET labels = '{\"team\": \"water\"}'").await.unwrap();
+    let changed = Timestamp::now();
+    let mut n = 0;
+    until("more than an interval to be over", async || {
+        n += 1;
+        app.publish(level("tank-1", behind(n))).await;
+        (Timestamp::now() > changed + INTERVAL + INTERVAL).then_some(())
+    })
+    .await;
+    assert_eq!(app.count(ALERTS).await, 0, "it sends all the while");
     app.stop().await;
 }

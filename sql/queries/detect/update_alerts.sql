@@ -9,7 +9,8 @@ SET state = c.state, severity = c.severity, episodes = c.episodes, ended_at = c.
     resolved_at = CASE WHEN c.state = 'resolved' THEN coalesce(a.resolved_at, now()) END,
     resolved_by = CASE WHEN c.state = 'resolved' THEN coalesce(a.resolved_by, 'detector') END,
     -- Whoever took it on did so for the episode that is over.
-    acknowledged_at = CASE WHEN c.state <> 'open' THEN a.acknowledged_at END
+    acknowledged_at = CASE WHEN c.state <> 'open' THEN a.acknowledged_at END,
+    acknowledged_by = CASE WHEN c.state <> 'open' THEN a.acknowledged_by END
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::int[], $5::timestamptz[], $6::bool[], $7::uuid[], $8::text[],
             $9::timestamptz[])
   AS c (alert_id, state, severity, episodes, ended_at, historical, silence_id, told, told_at)

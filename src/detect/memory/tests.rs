@@ -15,6 +15,7 @@ fn series(arrived: i64, minutes: i32) -> Series {
         watches: Vec::new(),
         last: None,
         arrived: UnixMicros(arrived),
+        was_heard: true,
         window: Some(Window::new(1_440, (0..minutes).map(bucket))),
         is_unsettled: false,
     }

@@ -146,6 +146,7 @@ fn memory(kinds: &[usize], flushes: &[OwedFlush]) -> anyhow::Result<Memory> {
             watches: watching.iter().map(|rule| Watch { rule: Arc::clone(rule), state: None }).collect(),
             last: None,
             arrived,
+            was_heard: true,
             window: (!kinds.is_empty()).then(|| Window::new(MINUTES, (first - MINUTES..first).map(before))),
             is_unsettled: false,
         };
