@@ -337,7 +337,9 @@ async fn whoever_stops_reading_ends_a_command_without_a_word() {
         .envs(&app.environment)
         .stdout(writer)
         .stderr(std::process::Stdio::piped())
-        .output()
+        .spawn()
+        .unwrap()
+        .wait_with_output()
         .await
         .unwrap();
     let errors = String::from_utf8_lossy(&ended.stderr);
