@@ -104,10 +104,10 @@ fn an_acknowledged_alert_is_not_paged_when_a_silence_ends() {
 fn an_open_alert_is_marked_when_a_silence_begins_and_told_once_when_it_ends() {
     let mut trial = Trial::of(json!({ "kind": "above_threshold", "threshold": 80, "cooldown": 150 }));
     trial.live(&[(0.0, 90.0)]);
-    trial.silence(50.0, 152.0);
+    trial.silence(50.0, 149.5);
     trial.live(&[(60.0, 90.0), (100.0, 90.0)]);
     assert!(trial.life().silence.is_some());
-    trial.live(&[(145.0, 90.0), (149.0, 90.0), (151.0, 90.0), (153.0, 90.0), (154.0, 90.0), (160.0, 90.0)]);
+    trial.live(&[(145.0, 90.0), (149.0, 90.0), (149.8, 90.0), (150.5, 90.0), (151.0, 90.0), (160.0, 90.0)]);
     assert_eq!(trial.told(), ["opened", "still_burning"], "not a second time for the end of the cooldown");
     assert!(trial.life().silence.is_none());
 }
