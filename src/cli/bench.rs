@@ -12,6 +12,8 @@ mod ground;
 mod ingest;
 mod load;
 mod machine;
+mod outbox;
+mod owing;
 mod series;
 
 use std::process::ExitCode;
@@ -29,6 +31,8 @@ pub enum BenchCommand {
     Ingest(ingest::IngestArgs),
     /// What judging costs, what rules take from ingestion, and how soon a breach is an alert
     Detect(detect::DetectArgs),
+    /// What claiming and completing cost, beside reading, deleting and recording the same rows with nothing claimed
+    Outbox(outbox::OutboxArgs),
 }
 
 /// Measures and prints. That a figure falls short is a finding, and no failure.
@@ -49,6 +53,9 @@ pub async fn run(command: BenchCommand) -> anyhow::Result<ExitCode> {
         BenchCommand::Detect(args) => {
             let settings = detect::POSTGRES_SETTINGS;
             (args.json, measured(&settings, async |ground| detect::measure(ground, &args).await).await?)
+        }
+        BenchCommand::Outbox(args) => {
+            (args.json, measured(&[], async |ground| outbox::measure(ground, &args).await).await?)
         }
     };
     report(&machine, &figures, as_json);

@@ -13,9 +13,9 @@ pub type Outcome = anyhow::Result<Run>;
 /// What one contender did in one round.
 #[derive(Debug, Clone, Copy)]
 pub struct Run {
-    /// Readings a second.
+    /// Readings, or rows, a second.
     pub rate: f64,
-    /// Microseconds of processor time a reading: PostgreSQL, the broker, the client.
+    /// Microseconds of processor time each: PostgreSQL, the broker, the client.
     pub cpu: [f64; 3],
     /// From the last reading's being stored until all were judged.
     pub detection_lag: Option<Duration>,
@@ -25,10 +25,10 @@ pub struct Run {
 
 impl Run {
     /// Of so many readings in so much time.
-    pub fn new(readings: usize, elapsed: Duration, cpu: Cpu) -> Self {
-        let each = |micros: u64| micros as f64 / readings as f64;
+    pub fn new(count: usize, elapsed: Duration, cpu: Cpu) -> Self {
+        let each = |micros: u64| micros as f64 / count as f64;
         Self {
-            rate: readings as f64 / elapsed.as_secs_f64(),
+            rate: count as f64 / elapsed.as_secs_f64(),
             cpu: [each(cpu.postgresql), each(cpu.nats_server), each(cpu.client)],
             detection_lag: None,
             peak_memory_mb: None,
