@@ -27,7 +27,7 @@ prove: build ## kill the service for a minute and check its promises; ARGS="--sc
 	$(WATCHBELL) prove $(ARGS)
 
 # What `make bench` measures.
-BENCH ?= ingest detect
+BENCH ?= ingest detect outbox delivery
 
 bench: ## measure the service beside its limits (a release build; some minutes); BENCH=detect ARGS="--quick"
 	$(CARGO) build --release --locked

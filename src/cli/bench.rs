@@ -5,6 +5,7 @@
 
 mod contest;
 mod cpu;
+mod delivery;
 mod detect;
 mod drain;
 mod figure;
@@ -33,6 +34,8 @@ pub enum BenchCommand {
     Detect(detect::DetectArgs),
     /// What claiming and completing cost, beside reading, deleting and recording the same rows with nothing claimed
     Outbox(outbox::OutboxArgs),
+    /// How many notifications reach a receiver, how soon, and what a dead one does to the others
+    Delivery(delivery::DeliveryArgs),
 }
 
 /// Measures and prints. That a figure falls short is a finding, and no failure.
@@ -56,6 +59,10 @@ pub async fn run(command: BenchCommand) -> anyhow::Result<ExitCode> {
         }
         BenchCommand::Outbox(args) => {
             (args.json, measured(&[], async |ground| outbox::measure(ground, &args).await).await?)
+        }
+        BenchCommand::Delivery(args) => {
+            let settings = delivery::POSTGRES_SETTINGS;
+            (args.json, measured(&settings, async |ground| delivery::measure(ground, &args).await).await?)
         }
     };
     report(&machine, &figures, as_json);

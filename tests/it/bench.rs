@@ -94,3 +94,55 @@ async fn a_short_look_at_detection_says_what_judging_costs_what_rules_take_and_h
     assert!((80..=120).contains(&alerts), "{latency}");
     assert!(latency["value"].as_f64().unwrap() >= figures["alert_latency_p50"]["value"].as_f64().unwrap());
 }
+
+#[tokio::test]
+async fn a_short_look_at_the_outbox_says_what_a_turn_costs_beside_the_limit_dead_rows_and_a_history() {
+    let said = bench("outbox", &["--rounds", "1", "--rows", "1000", "--json"]).await;
+    assert_eq!(said.code, Some(0), "{}", said.errors);
+    let report = said.json();
+    let figures = figures(&report);
+    for (name, must, reach, better) in [
+        ("server_cpu_over_no_claim", Some(1.8), Some(1.4), "lower"),
+        ("deliveries_over_no_claim", Some(0.45), Some(0.70), "higher"),
+        ("deliveries_over_no_claim_by_two", None, None, "higher"),
+        ("server_cpu_with_old_snapshot_over_none", Some(1.3), Some(1.15), "lower"),
+        ("server_cpu_with_history_over_none", Some(1.15), Some(1.0), "lower"),
+    ] {
+        let figure = figures.get(name).unwrap_or_else(|| panic!("{name} in {figures:?}"));
+        assert_eq!(wanted(figure), (must, reach, better), "{name}");
+    }
+    let ours = figures["no_op_rate"]["value"].as_f64().unwrap();
+    let limit = figures["no_claim_rate"]["value"].as_f64().unwrap();
+    let ratio = figures["deliveries_over_no_claim"]["value"].as_f64().unwrap();
+    assert!((ratio - ours / limit).abs() < 0.01, "{ratio} of {ours} and {limit}");
+    // An update, a deletion and an insertion cannot take less.
+    for name in ["no_claim", "no_op", "old_snapshot", "history"] {
+        let wal = figures[&*format!("{name}_server_cpu")]["detail"]["wal_bytes_a_row"].as_f64().unwrap();
+        assert!(wal > 200.0, "{name}: {wal}");
+    }
+}
+
+#[tokio::test]
+async fn a_short_look_at_delivery_says_how_many_how_soon_and_what_a_dead_destination_does_to_others() {
+    let said = bench("delivery", &["--quick", "--rounds", "1", "--rows", "1000", "--json"]).await;
+    assert_eq!(said.code, Some(0), "{}", said.errors);
+    let report = said.json();
+    let figures = figures(&report);
+    for (name, must, reach, better) in [
+        ("posted_over_bare_client", Some(0.60), Some(0.80), "higher"),
+        ("commit_to_first_byte_p50", Some(3.0), Some(1.5), "lower"),
+        ("commit_to_first_byte_p99", Some(15.0), Some(5.0), "lower"),
+        ("healthy_p99_beside_refusing_over_none", Some(1.3), Some(1.1), "lower"),
+        ("healthy_p99_beside_silent_over_none", Some(1.3), Some(1.1), "lower"),
+    ] {
+        let figure = figures.get(name).unwrap_or_else(|| panic!("{name} in {figures:?}"));
+        assert_eq!(wanted(figure), (must, reach, better), "{name}");
+        assert!(figure["value"].as_f64().unwrap() > 0.0, "{figure}");
+    }
+    let [p50, p99] = ["p50", "p99"].map(|share| &figures[&*format!("commit_to_first_byte_{share}")]);
+    assert_eq!(p50["detail"]["notifications"], 200);
+    assert!(p99["value"].as_f64().unwrap() >= p50["value"].as_f64().unwrap());
+    // The commit's own way to the disk lies between the two beginnings.
+    let known = p50["detail"]["since_the_commit_was_known_ms"]["p50"].as_f64().unwrap();
+    assert!(known < p50["value"].as_f64().unwrap(), "{p50}");
+}
