@@ -28,7 +28,7 @@ pub struct DeliveryArgs {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
-    /// A look in less than a minute: two rounds, a fifth of the rows
+    /// A look in a minute or two: two rounds, a fifth of the rows
     #[arg(long)]
     quick: bool,
     /// Rounds, each with every contender; the median counts
