@@ -4,6 +4,8 @@
 //! is open are owed, in the same transaction, that it is over. All of it works inside a transaction of one tenant
 //! (`db::tenant_scope`). Called by the handlers of `/api/alerts` and by `watchbell alerts`.
 
+use std::collections::HashMap;
+
 use deadpool_postgres::Transaction;
 use uuid::Uuid;
 
@@ -21,6 +23,7 @@ use crate::outbox::redrive::Reason;
 const CHANGE: &str = include_str!("../../sql/queries/api/change_alert.sql");
 const FIND: &str = include_str!("../../sql/queries/api/find_told_alert.sql");
 const DESTINATIONS: &str = include_str!("../../sql/queries/api/list_told_destinations.sql");
+const LOCK_UNSENT: &str = include_str!("../../sql/queries/api/lock_unsent_openings.sql");
 const OWE: &str = include_str!("../../sql/queries/api/owe_notifications.sql");
 
 /// What somebody says of an alert.
@@ -99,13 +102,14 @@ async fn tell_end(
     let statement = transaction.prepare_cached(DESTINATIONS).await?;
     let destinations =
         transaction.query(&statement, &[&row.get::<_, Vec<Uuid>>("told_destination_ids")]).await?;
-    let (mut ids, mut whom, mut bodies) = (Vec::new(), Vec::new(), Vec::new());
-    for destination in &destinations {
+    let whom: Vec<Uuid> = destinations.iter().map(|destination| destination.get("destination_id")).collect();
+    let unsent = lock_unsent(transaction, id, &whom).await?;
+    let mut owed = Owed::default();
+    for (destination, whom) in destinations.iter().zip(whom) {
         let kind = Kind::from_columns(destination.get("kind"), &destination.get("settings"))
             .map_err(|error| unreadable(id, format!("a destination that was told: {error}")))?;
-        let notification = NotificationId::new();
-        let notice = Notice {
-            id: notification,
+        let notice = |id, supersedes| Notice {
+            id,
             event: Happening::Resolved,
             alert: &told.alert,
             life: &life,
@@ -117,26 +121,78 @@ async fn tell_end(
             device: row.get("device"),
             metric: row.get("metric"),
             unit: row.get("unit"),
-            link: public_url.alert(id),
+            link: public_url.alert(told.alert.id.0),
             by: Some(actor),
+            supersedes,
         };
-        ids.push(notification.0);
-        whom.push(destination.get::<_, Uuid>("destination_id"));
-        bodies.push(render(&kind, &notice));
+        let (end, both) = (NotificationId::new(), NotificationId::new());
+        let unsent = unsent.get(&whom).map_or(&[][..], Vec::as_slice);
+        if unsent.is_empty() {
+            owed.push(end, whom, render(&kind, &notice(end, &[])), None);
+            continue;
+        }
+        // Nobody was sent a word of it: one notice tells that it opened and that it is over.
+        owed.push(end, whom, render(&kind, &notice(end, &[])), Some(both));
+        let mut supersedes = unsent.to_vec();
+        supersedes.push(end);
+        owed.push(both, whom, render(&kind, &notice(both, &supersedes)), None);
+        owed.replace(unsent, both);
     }
-    let count = ids.len();
+    let count = owed.ids.len();
     let parameters: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[
-        &ids,
+        &owed.ids,
         &vec![id; count],
-        &whom,
+        &owed.whom,
         &vec![Happening::Resolved.as_str(); count],
         &vec![life.episodes; count],
         &vec![life.severity.lane_class(); count],
-        &bodies,
+        &owed.bodies,
+        &owed.superseded_by,
+        &owed.replaced,
+        &owed.replaced_by,
     ];
     let statement = transaction.prepare_cached(OWE).await?;
     transaction.query_one(&statement, parameters).await?;
     Ok(())
+}
+
+/// What is to be owed, as arrays.
+#[derive(Default)]
+struct Owed {
+    ids: Vec<Uuid>,
+    whom: Vec<Uuid>,
+    bodies: Vec<String>,
+    superseded_by: Vec<Option<Uuid>>,
+    replaced: Vec<Uuid>,
+    replaced_by: Vec<Uuid>,
+}
+
+impl Owed {
+    fn push(&mut self, id: NotificationId, whom: Uuid, body: String, superseded_by: Option<NotificationId>) {
+        self.ids.push(id.0);
+        self.whom.push(whom);
+        self.bodies.push(body);
+        self.superseded_by.push(superseded_by.map(|by| by.0));
+    }
+
+    fn replace(&mut self, unsent: &[NotificationId], by: NotificationId) {
+        self.replaced.extend(unsent.iter().map(|gone| gone.0));
+        self.replaced_by.extend(unsent.iter().map(|_| by.0));
+    }
+}
+
+/// What says to each of these destinations that it is open, and was never sent: locked until the end.
+async fn lock_unsent(
+    transaction: &Transaction<'_>,
+    alert: Uuid,
+    destinations: &[Uuid],
+) -> Result<HashMap<Uuid, Vec<NotificationId>>, DatabaseError> {
+    let statement = transaction.prepare_cached(LOCK_UNSENT).await?;
+    let mut unsent: HashMap<Uuid, Vec<NotificationId>> = HashMap::new();
+    for row in transaction.query(&statement, &[&alert, &destinations]).await? {
+        unsent.entry(row.get("destination_id")).or_default().push(NotificationId(row.get("notification_id")));
+    }
+    Ok(unsent)
 }
 
 fn unreadable(id: Uuid, problem: impl std::fmt::Display) -> DatabaseError {

@@ -13,12 +13,14 @@ use super::problem::Problem;
 use super::state::ApiState;
 use crate::db::tenant_scope;
 use crate::model::ids::NotificationId;
-use crate::outbox::redrive::{Reason, Redriven, redrive};
+use crate::outbox::redrive::{OVERTAKEN, Reason, Redriven, redrive};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wish {
     reason: String,
+    #[serde(default)]
+    force: bool,
 }
 
 /// The answer: it is owed again.
@@ -28,7 +30,7 @@ pub(super) struct Accepted {
     status: &'static str,
 }
 
-/// `POST /api/admin/notifications/{id}/redrive` with `{"reason": ".."}`
+/// `POST /api/admin/notifications/{id}/redrive` with `{"reason": ".."}`; `"force": true` although what came after it was told
 pub(super) async fn post(
     State(state): State<ApiState>,
     Admin(caller): Admin,
@@ -41,11 +43,15 @@ pub(super) async fn post(
     let actor = caller.actor();
     let mut connection = state.pool.get().await?;
     let transaction = tenant_scope::begin_change(&mut connection, caller.tenant_id.0).await?;
-    match redrive(&*transaction, NotificationId(id), &actor, &reason).await? {
+    match redrive(&*transaction, NotificationId(id), &actor, &reason, wish.force).await? {
         Redriven::Owed => {
             transaction.commit().await.map_err(crate::db::error::DatabaseError::from)?;
             tracing::info!(tenant = caller.tenant, notification_id = %id, actor, "redriven");
             Ok((StatusCode::ACCEPTED, Json(Accepted { notification_id: id, status: "pending" })))
+        }
+        Redriven::Overtaken => {
+            let detail = format!(r#"{OVERTAKEN}; say {{"force": true}} to send it all the same"#);
+            Err(Problem::new(StatusCode::CONFLICT, detail))
         }
         Redriven::NotDead(status) => {
             let detail = format!("the notification is `{status}`; only a dead one can be sent again");

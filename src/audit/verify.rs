@@ -11,6 +11,7 @@ const KEEP_DAYS: &str = "LOCK TABLE readings, readings_1m IN ACCESS SHARE MODE";
 const ALERTS_WITHOUT: &str = include_str!("../../sql/queries/audit/alerts_without_notification.sql");
 const OFF_THE_TIMELINE: &str = include_str!("../../sql/queries/audit/episodes_off_the_timeline.sql");
 const MISSING: &str = include_str!("../../sql/queries/audit/missing_notifications.sql");
+const BLOCKED_BY_NOTHING: &str = include_str!("../../sql/queries/audit/blocked_by_nothing.sql");
 const GAPS: &str = include_str!("../../sql/queries/audit/attempt_gaps.sql");
 const OVERDUE: &str = include_str!("../../sql/queries/audit/overdue.sql");
 const OWED: &str = include_str!("../../sql/queries/audit/owed_flushes.sql");
@@ -72,6 +73,7 @@ pub async fn examine(client: &mut Client) -> anyhow::Result<Findings> {
         ("alerts without the notifications they owe", ALERTS_WITHOUT),
         ("notifications neither owed nor ended", MISSING),
         ("notifications with a gap in their attempts", GAPS),
+        ("notifications that wait for what is not owed", BLOCKED_BY_NOTHING),
         ("owed notifications overdue by a minute", OVERDUE),
         ("batches that could not be judged", QUARANTINED),
     ] {

@@ -1,4 +1,4 @@
-//! `watchbell redrive ID --reason TEXT`: sends a dead notification again.
+//! `watchbell redrive ID --reason TEXT [--force]`: sends a dead notification again.
 
 use anyhow::{Context, bail};
 use serde_json::json;
@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::db::pool::{Pool, Role};
 use crate::db::tenant_scope;
 use crate::model::ids::NotificationId;
-use crate::outbox::redrive::{Reason, Redriven, redrive};
+use crate::outbox::redrive::{OVERTAKEN, Reason, Redriven, redrive};
 
 const TENANT_OF: &str = include_str!("../../sql/queries/outbox/tenant_of_notification.sql");
 
@@ -21,6 +21,9 @@ pub struct RedriveArgs {
     /// Why, for the record
     #[arg(long, value_parser = Reason::parse)]
     reason: Reason,
+    /// Although what came after it was told already
+    #[arg(long)]
+    force: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -35,8 +38,9 @@ pub async fn run(config: &Config, args: &RedriveArgs) -> anyhow::Result<()> {
     let pool = Pool::new(&config.database, Role::Api, 1)?;
     let mut connection = pool.get().await?;
     let transaction = tenant_scope::begin_change(&mut connection, tenant).await?;
-    match redrive(&*transaction, NotificationId(args.id), &actor::name(), &args.reason).await? {
+    match redrive(&*transaction, NotificationId(args.id), &actor::name(), &args.reason, args.force).await? {
         Redriven::Owed => transaction.commit().await?,
+        Redriven::Overtaken => bail!("{OVERTAKEN}; --force sends it all the same"),
         Redriven::NotDead(status) => {
             bail!("notification {} is `{status}`; only a dead one can be sent again", args.id)
         }

@@ -13,7 +13,7 @@ use super::judge::Judged;
 use super::late::{load_stretches, open_untold};
 use super::load::Versions;
 use super::memory::Memory;
-use super::tell::{Facts, Told, notifications};
+use super::tell::{Facts, Told, chains, notifications};
 use super::told_before::load_told;
 use super::write;
 use crate::config::PublicUrl;
@@ -21,6 +21,7 @@ use crate::db::error::DatabaseError;
 use crate::db::lease::Lease;
 use crate::model::alert::{Alert, Disposition, Happening};
 use crate::model::ids::AlertId;
+use crate::outbox::chain;
 use crate::outbox::enqueue::enqueue;
 
 const LOCK_VERSIONS: &str = include_str!("../../sql/queries/detect/lock_versions.sql");
@@ -140,7 +141,8 @@ async fn settle_effects(
         public_url: telling.public_url,
         group_above: telling.group_above,
     };
-    let (notifications, grouped) = notifications(&effects.tells, &facts);
+    let owed = chain::lock(transaction, &chains(&effects.tells, &told)).await?;
+    let (notifications, grouped) = notifications(&effects.tells, &facts, &owed);
     for event in &mut effects.events {
         if event.disposition == Some(Disposition::Notified) && grouped.contains(&(event.alert, event.episode))
         {
@@ -149,7 +151,7 @@ async fn settle_effects(
     }
     write::lives(transaction, &effects.lives).await?;
     write::events(transaction, &effects.events).await?;
-    enqueue(transaction, &notifications).await?;
+    enqueue(transaction, &notifications, &owed).await?;
     Ok(accounts(effects.alerts.len(), &effects.events, notifications.len()))
 }
 

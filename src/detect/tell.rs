@@ -1,9 +1,10 @@
 //! Telling: from who is to be told of what to the notifications that are owed. Pure, but for the ids it draws.
 //!
 //! What one alert went through in one settlement is told once; more than a few alerts of one rule for one destination
-//! become one notice that lists them.
+//! become one notice that lists them. What is over before anybody was sent a word of it is told by one notice that tells both; the
+//! others are kept, and are not sent.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::effects::Tell;
 use super::memory::{Series, Setup};
@@ -15,6 +16,7 @@ use crate::model::notification::Notification;
 use crate::model::selector::Tags;
 use crate::notice::render::{render, render_group};
 use crate::notice::told::{GroupNotice, Notice, RuleFacts};
+use crate::outbox::chain::{Chain, Owed};
 
 /// An alert with what people want to know of its rule, as it was when it fired.
 #[derive(Debug, Clone)]
@@ -46,32 +48,104 @@ pub struct Facts<'a> {
     pub group_above: usize,
 }
 
-/// The notifications, and which alerts only notices that tell of many told as opened.
-pub fn notifications(tells: &[Tell], facts: &Facts<'_>) -> (Vec<Notification>, HashSet<(AlertId, i32)>) {
-    let mut by_lane: BTreeMap<(DestinationId, RuleId, &'static str), Vec<&Tell>> = BTreeMap::new();
-    for tell in once_each(tells) {
+/// The chains that these are told in, each with the alert that is told as over in it, if any.
+pub fn chains(tells: &[Tell], alerts: &HashMap<AlertId, Told>) -> BTreeSet<(Chain, Option<AlertId>)> {
+    let mut chains = BTreeSet::new();
+    for tell in tells {
+        let Some(told) = alerts.get(&tell.alert) else { continue };
+        let over = (tell.event == Happening::Resolved).then_some(tell.alert);
+        let of_each = tell.destinations.iter().map(|destination| (*destination, told.alert.rule, tell.series));
+        chains.extend(of_each.map(|chain| (chain, over)));
+    }
+    chains
+}
+
+/// The notifications, in the order in which they are to be heard, and which alerts only notices that tell of many told as opened.
+/// `owed` is what their chains hold.
+pub fn notifications(
+    tells: &[Tell],
+    facts: &Facts<'_>,
+    owed: &Owed,
+) -> (Vec<Notification>, HashSet<(AlertId, i32)>) {
+    let mut by_lane: BTreeMap<(DestinationId, RuleId, &'static str), Vec<(usize, &Tell)>> = BTreeMap::new();
+    for (place, tell) in once_each(tells).into_iter().enumerate() {
         let Some(told) = facts.alerts.get(&tell.alert) else { continue };
         for destination in &tell.destinations {
             let lane = by_lane.entry((*destination, told.alert.rule, tell.event.as_str()));
-            lane.or_default().push(tell);
+            lane.or_default().push((place, tell));
         }
     }
-    let (mut notifications, mut grouped, mut alone) = (Vec::new(), HashSet::new(), HashSet::new());
+    let (mut placed, mut grouped, mut single, mut alone) =
+        (Vec::new(), HashSet::new(), HashSet::new(), Vec::new());
     for ((destination, ..), tells) in by_lane {
         let Some(destination) = facts.setup.destinations.get(&destination) else { continue };
         // That it is over is no word of the episode that fired.
-        let opening = tells.iter().filter(|tell| tell.event != Happening::Resolved);
-        let keys = opening.map(|tell| (tell.alert, tell.episode));
+        let opening = tells.iter().filter(|(_, tell)| tell.event != Happening::Resolved);
+        let keys = opening.map(|(_, tell)| (tell.alert, tell.episode));
         if tells.len() > facts.group_above {
             grouped.extend(keys);
-            notifications.extend(group(destination, &tells, facts));
+            // Heard where the first of them is: what came after that waits for it.
+            let place = tells.first().map_or(0, |(place, _)| *place);
+            let tells: Vec<&Tell> = tells.into_iter().map(|(_, tell)| tell).collect();
+            placed.extend(group(destination, &tells, facts).map(|notification| (place, notification)));
         } else {
-            alone.extend(keys);
-            notifications.extend(tells.iter().filter_map(|tell| one(destination, tell, facts)));
+            single.extend(keys);
+            alone.extend(tells.into_iter().map(|(place, tell)| (place, destination, tell)));
         }
     }
-    grouped.retain(|key| !alone.contains(key));
-    (notifications, grouped)
+    grouped.retain(|key| !single.contains(key));
+    placed.extend(each_alone(&alone, facts, owed));
+    placed.sort_by_key(|(place, _)| *place);
+    (placed.into_iter().map(|(_, notification)| notification).collect(), grouped)
+}
+
+/// A notification each; but one that tells both for what opened and is over by the time that anybody could be told.
+fn each_alone(
+    alone: &[(usize, &Destination, &Tell)],
+    facts: &Facts<'_>,
+    owed: &Owed,
+) -> Vec<(usize, Notification)> {
+    let key = |destination: &Destination, tell: &Tell| (destination.id, tell.alert);
+    let is_end = |tell: &Tell| tell.event == Happening::Resolved;
+    let with_keys = || alone.iter().map(|(_, destination, tell)| (key(destination, tell), *tell));
+    let over: HashSet<_> = with_keys().filter(|(_, tell)| is_end(tell)).map(|(key, _)| key).collect();
+    let opened: HashMap<_, _> = with_keys().filter(|(_, tell)| !is_end(tell)).collect();
+    let mut notifications = Vec::new();
+    for (place, destination, tell) in alone {
+        let key = key(destination, tell);
+        let opening = opened.get(&key).copied();
+        let unsent = owed.unsent(destination.id, tell.alert);
+        let told = if is_end(tell) && (opening.is_some() || !unsent.is_empty()) {
+            both_at_once(destination, opening, tell, unsent, facts)
+        } else if !is_end(tell) && over.contains(&key) {
+            // Told with its end.
+            Vec::new()
+        } else {
+            one(destination, tell, &[], facts).into_iter().collect()
+        };
+        notifications.extend(told.into_iter().map(|notification| (*place, notification)));
+    }
+    notifications
+}
+
+/// That it opened and that it is over, neither of which is sent, and the one that tells both.
+fn both_at_once(
+    destination: &Destination,
+    opening: Option<&Tell>,
+    end: &Tell,
+    unsent: &[NotificationId],
+    facts: &Facts<'_>,
+) -> Vec<Notification> {
+    let words = opening.into_iter().chain([end]);
+    let mut notifications: Vec<_> = words.filter_map(|tell| one(destination, tell, &[], facts)).collect();
+    let mut supersedes = unsent.to_vec();
+    supersedes.extend(notifications.iter().map(|notification| notification.id));
+    let Some(both) = one(destination, end, &supersedes, facts) else { return notifications };
+    for notification in &mut notifications {
+        notification.superseded_by = Some(both.id);
+    }
+    notifications.push(both);
+    notifications
 }
 
 /// Of what happened to an alert at once, the least that tells all: that it opened, and that it is over, if that is the last
@@ -103,7 +177,12 @@ fn once_each(tells: &[Tell]) -> Vec<&Tell> {
     kept
 }
 
-fn notice<'a>(id: NotificationId, tell: &'a Tell, facts: &'a Facts<'_>) -> Option<Notice<'a>> {
+fn notice<'a>(
+    id: NotificationId,
+    tell: &'a Tell,
+    supersedes: &'a [NotificationId],
+    facts: &'a Facts<'_>,
+) -> Option<Notice<'a>> {
     let told = facts.alerts.get(&tell.alert)?;
     let series = facts.series.get(&tell.series)?;
     let rule =
@@ -119,34 +198,49 @@ fn notice<'a>(id: NotificationId, tell: &'a Tell, facts: &'a Facts<'_>) -> Optio
         unit: series.unit.as_deref(),
         link: facts.public_url.alert(tell.alert),
         by: None,
+        supersedes,
     })
 }
 
-fn one(destination: &Destination, tell: &Tell, facts: &Facts<'_>) -> Option<Notification> {
+fn one(
+    destination: &Destination,
+    tell: &Tell,
+    supersedes: &[NotificationId],
+    facts: &Facts<'_>,
+) -> Option<Notification> {
     let id = NotificationId::new();
-    let notice = notice(id, tell, facts)?;
+    let notice = notice(id, tell, supersedes, facts)?;
     Some(Notification {
         id,
         tenant: destination.tenant,
         about: vec![(tell.alert, tell.episode)],
+        chains: vec![(notice.alert.rule, tell.series)],
         destination: destination.id,
         event: tell.event,
         lane_class: notice.life.severity.lane_class(),
         body: render(&destination.kind, &notice),
+        superseded_by: None,
+        supersedes: supersedes.to_vec(),
     })
 }
 
 fn group(destination: &Destination, tells: &[&Tell], facts: &Facts<'_>) -> Option<Notification> {
     let id = NotificationId::new();
-    let notices: Vec<_> = tells.iter().filter_map(|tell| notice(id, tell, facts)).collect();
+    let notices: Vec<_> = tells.iter().filter_map(|tell| notice(id, tell, &[], facts)).collect();
     let worst = notices.iter().map(|notice| notice.life.severity).min()?;
     Some(Notification {
         id,
         tenant: destination.tenant,
         about: tells.iter().map(|tell| (tell.alert, tell.episode)).collect(),
+        chains: tells
+            .iter()
+            .filter_map(|tell| Some((facts.alerts.get(&tell.alert)?.alert.rule, tell.series)))
+            .collect(),
         destination: destination.id,
         event: tells.first()?.event,
         lane_class: worst.lane_class(),
         body: render_group(&destination.kind, &GroupNotice { id, notices: &notices }),
+        superseded_by: None,
+        supersedes: Vec::new(),
     })
 }

@@ -13,7 +13,7 @@ const MOST_LISTED: usize = 500;
 /// The alert, for programs and with one sentence for people.
 pub fn payload(notice: &Notice<'_>) -> Value {
     let (alert, life) = (notice.alert, notice.life);
-    json!({
+    let mut payload = json!({
         "summary": summary(notice),
         "alert_id": alert.id,
         "state": life.state,
@@ -41,7 +41,11 @@ pub fn payload(notice: &Notice<'_>) -> Value {
         "points": alert.points,
         "link": notice.link,
         "by": notice.by,
-    })
+    });
+    if !notice.supersedes.is_empty() {
+        payload["supersedes"] = json!(notice.supersedes);
+    }
+    payload
 }
 
 /// Many alerts of one rule, each in short.

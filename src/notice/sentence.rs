@@ -70,6 +70,8 @@ pub fn summary(notice: &Notice<'_>) -> String {
         Happening::StillBurning => format!("Still: {what}"),
         Happening::Escalated => format!("Now {}: {what}", notice.life.severity.as_str()),
         Happening::Reminded => format!("Nobody has acknowledged it yet: {what}"),
+        // Nobody has heard of it before.
+        Happening::Resolved if !notice.supersedes.is_empty() => format!("Came, and is over: {what}"),
         Happening::Resolved => format!("Over: {what}"),
     };
     match (notice.by, notice.life.ended_at) {

@@ -27,6 +27,8 @@ pub struct Notice<'a> {
     pub link: Option<String>,
     /// Who did it, if a person did.
     pub by: Option<&'a str>,
+    /// Notifications that are not sent because this one tells what they tell: that it opened, and that it is over.
+    pub supersedes: &'a [NotificationId],
 }
 
 /// What people want to know of the rule.

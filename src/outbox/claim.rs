@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use deadpool_postgres::Transaction;
 
+use super::chain::release;
 use crate::db::error::DatabaseError;
 use crate::model::delivery::Attempt;
 use crate::model::ids::{DestinationId, NotificationId, TenantId, WorkerId};
@@ -22,7 +23,7 @@ pub struct Lane {
 }
 
 /// Claims due rows of these lanes for `worker`, at most `total`, in the order of the lanes when there are more. A row
-/// whose lease ran out is taken over, and its former holder's attempt is recorded as `unknown`.
+/// whose lease ran out is taken over, and its former holder's attempt is recorded as `unknown`. One that was accepted after all leaves the outbox, and releases what waited for it.
 ///
 /// # Errors
 /// If the database is away.
@@ -41,7 +42,12 @@ pub async fn claim(
     let statement = transaction.prepare_cached(CLAIM).await?;
     let total = i64::try_from(total).unwrap_or(i64::MAX);
     let rows = transaction.query(&statement, &[&worker.0, &destinations, &slots, &leases, &total]).await?;
-    rows.iter()
+    let (claimed, ended): (Vec<_>, Vec<_>) =
+        rows.iter().partition(|row| row.get::<_, Option<i32>>(3).is_some());
+    let gone: Vec<_> = ended.iter().map(|row| row.get(0)).collect();
+    release(transaction, &gone).await?;
+    claimed
+        .into_iter()
         .map(|row| {
             Ok(Attempt {
                 notification: NotificationId(row.try_get(0)?),

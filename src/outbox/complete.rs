@@ -1,7 +1,9 @@
-//! Completing: outcomes go on the record, and rows leave the outbox or wait for their next attempt. One statement.
+//! Completing: outcomes go on the record, and rows leave the outbox or wait for their next attempt. One statement, and
+//! one that releases what waited for those that left.
 
 use deadpool_postgres::Transaction;
 
+use super::chain::release;
 use crate::db::error::DatabaseError;
 use crate::model::delivery::{Completion, Outcome};
 use crate::model::ids::{NotificationId, WorkerId};
@@ -61,7 +63,10 @@ pub async fn complete(
             ],
         )
         .await?;
-    Ok(rows.iter().map(|row| NotificationId(row.get(0))).collect())
+    let (late, gone): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row.get(1));
+    let gone: Vec<_> = gone.iter().map(|row| row.get(0)).collect();
+    release(transaction, &gone).await?;
+    Ok(late.iter().map(|row| NotificationId(row.get(0))).collect())
 }
 
 fn wait_seconds(outcome: &Outcome) -> f64 {

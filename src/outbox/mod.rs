@@ -2,8 +2,9 @@
 //!
 //! Invariants: a row is in `outbox` if and only if its notification is owed. Leaving it always writes a terminal row. The
 //! fence is `(notification_id, attempts)`: `attempts` rises at every claim, so whoever lost a row matches nothing. Taking
-//! a row over from somebody always writes that somebody's attempt as `unknown`.
+//! a row over from somebody always writes that somebody's attempt as `unknown`. Whatever leaves releases what waits for it.
 
+pub mod chain;
 pub mod claim;
 pub mod complete;
 pub mod enqueue;

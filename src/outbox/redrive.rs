@@ -42,13 +42,18 @@ impl Reason {
 pub enum Redriven {
     /// It is owed again.
     Owed,
+    /// What came after it was told, or is being told: to be sent all the same, it must be forced.
+    Overtaken,
     /// It is not dead; this is its status.
     NotDead(String),
     /// The tenant has no such notification.
     Unknown,
 }
 
-/// Owes a dead notification again and records who wanted it and why, in the caller's transaction, which is of one tenant.
+/// What to do about [`Redriven::Overtaken`], for people.
+pub const OVERTAKEN: &str = "what came after it was told already: its receiver would take it for news";
+
+/// Owes a dead notification again, `force` although what came after it was told, and records who wanted it and why, in the caller's transaction, which is of one tenant.
 ///
 /// # Errors
 /// If the database is away.
@@ -57,12 +62,14 @@ pub async fn redrive(
     notification: NotificationId,
     actor: &str,
     reason: &Reason,
+    force: bool,
 ) -> Result<Redriven, DatabaseError> {
     let parameters: &[&(dyn tokio_postgres::types::ToSql + Sync)] =
-        &[&notification.0, &Uuid::now_v7(), &actor, &reason.0];
+        &[&notification.0, &Uuid::now_v7(), &actor, &reason.0, &force];
     let status: Option<String> = transaction.query_one(REDRIVE, parameters).await?.get(0);
     Ok(match status.as_deref() {
         Some("redriven") => Redriven::Owed,
+        Some("overtaken") => Redriven::Overtaken,
         Some(_) => Redriven::NotDead(status.unwrap_or_default()),
         None => Redriven::Unknown,
     })

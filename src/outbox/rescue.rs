@@ -3,6 +3,7 @@
 use deadpool_postgres::Object;
 use uuid::Uuid;
 
+use super::chain::release;
 use crate::db::error::DatabaseError;
 use crate::model::ids::WorkerId;
 
@@ -24,7 +25,8 @@ pub async fn rescue(client: &mut Object, this: WorkerId) -> Result<u64, Database
     let dead: Vec<Uuid> = rows.iter().map(|row| row.get(0)).collect();
     // A statement of its own, with a snapshot of its own: a claim that the deletion waited for is seen.
     let statement = transaction.prepare_cached(RESCUE).await?;
-    let rescued = transaction.execute(&statement, &[&dead]).await?;
+    let row = transaction.query_one(&statement, &[&dead]).await?;
+    release(&transaction, &row.try_get::<_, Vec<Uuid>>(1)?).await?;
     transaction.commit().await?;
-    Ok(rescued)
+    Ok(row.try_get::<_, i64>(0)?.unsigned_abs())
 }

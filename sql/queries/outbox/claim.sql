@@ -1,4 +1,4 @@
--- $1 worker, $2 destinations, $3 slots, $4 seconds of lease, $5 rows in all
+-- $1 worker, $2 destinations, $3 slots, $4 seconds of lease, $5 rows in all. A row without a number has left the outbox.
 WITH alive AS MATERIALIZED (
   -- Who was taken for dead claims nothing; and nobody takes us for dead before this commits.
   SELECT worker_id FROM workers WHERE worker_id = $1 FOR KEY SHARE
@@ -15,7 +15,6 @@ WITH alive AS MATERIALIZED (
       WHERE o.destination_id = lane.destination_id
         AND o.lane_class = class.lane_class
         AND o.next_attempt_at <= now()
-        AND (o.after_id IS NULL OR NOT EXISTS (SELECT FROM outbox b WHERE b.notification_id = o.after_id))
       ORDER BY o.next_attempt_at
       LIMIT lane.slots
       FOR UPDATE OF o SKIP LOCKED
@@ -32,6 +31,7 @@ WITH alive AS MATERIALIZED (
 ), ended AS (
   -- An earlier attempt was accepted, as its late answer said: nothing is sent again.
   DELETE FROM outbox o USING picked WHERE o.notification_id = picked.notification_id AND picked.accepted
+  RETURNING o.notification_id, o.tenant_id, o.destination_id
 ), lost AS (
   -- Still in flight although the lease is over: nobody knows what became of that attempt.
   INSERT INTO delivery_attempts (notification_id, attempt, tenant_id, destination_id, outcome, worker_id, started_at, error)
@@ -45,3 +45,5 @@ SELECT c.notification_id, c.tenant_id, c.destination_id, c.attempts,
 FROM claimed c
 JOIN notifications n ON n.notification_id = c.notification_id
 JOIN destinations d ON d.destination_id = c.destination_id
+UNION ALL
+SELECT notification_id, tenant_id, destination_id, NULL, NULL, NULL, NULL FROM ended

@@ -1,6 +1,6 @@
 -- $1 worker; arrays: $2 notification ids, $3 attempts, $4 tenant ids, $5 destination ids, $6 outcomes, $7 seconds to wait,
 -- $8 reasons of death, $9 started, $10 finished, $11 status codes, $12 errors, $13 warnings, $14 answers, $15 SHA-256,
--- $16 external ids. Returns the late ones.
+-- $16 external ids. Returns the late ones, and those that left the outbox.
 WITH finished AS MATERIALIZED (
   SELECT * FROM unnest($2::uuid[], $3::int[], $4::int[], $5::uuid[], $6::text[], $7::float8[], $8::text[],
     $9::timestamptz[], $10::timestamptz[], $11::int[], $12::text[], $13::text[], $14::text[], $15::bytea[], $16::text[])
@@ -22,6 +22,7 @@ WITH finished AS MATERIALIZED (
   DELETE FROM outbox o USING held h
   WHERE o.notification_id = h.notification_id
     AND ((h.fenced AND (h.accepted OR h.outcome = 'dead')) OR (h.status <> 'in_flight' AND h.outcome = 'delivered'))
+  RETURNING o.notification_id
 ), noted AS (
   UPDATE outbox o SET accepted = true FROM held h
   WHERE o.notification_id = h.notification_id AND h.outcome = 'delivered' AND h.status = 'in_flight' AND NOT h.fenced_here
@@ -53,4 +54,6 @@ WITH finished AS MATERIALIZED (
   ON CONFLICT DO NOTHING
   RETURNING notification_id, late
 )
-SELECT notification_id FROM recorded WHERE late
+SELECT notification_id, true AS late FROM recorded WHERE late
+UNION ALL
+SELECT notification_id, false FROM ended

@@ -1,4 +1,4 @@
--- $1 dead workers, deleted before in the same transaction
+-- $1 dead workers, deleted before in the same transaction. Returns how many attempts were cut short, and what left the outbox.
 WITH lost AS MATERIALIZED (
   SELECT o.notification_id, o.tenant_id, o.destination_id, o.attempts, o.leased_by, o.leased_at, o.accepted
   FROM outbox o JOIN unnest($1::uuid[]) AS dead (worker_id) ON dead.worker_id = o.leased_by
@@ -11,8 +11,12 @@ WITH lost AS MATERIALIZED (
 ), ended AS (
   -- An earlier attempt was accepted, as its late answer said: nothing is sent again.
   DELETE FROM outbox o USING lost WHERE o.notification_id = lost.notification_id AND lost.accepted
+  RETURNING o.notification_id
+), recorded AS (
+  INSERT INTO delivery_attempts (notification_id, attempt, tenant_id, destination_id, outcome, worker_id, started_at, error)
+  SELECT notification_id, attempts, tenant_id, destination_id, 'unknown', leased_by, leased_at,
+         'the worker died, and nobody knows whether it was sent'
+  FROM lost
+  RETURNING notification_id
 )
-INSERT INTO delivery_attempts (notification_id, attempt, tenant_id, destination_id, outcome, worker_id, started_at, error)
-SELECT notification_id, attempts, tenant_id, destination_id, 'unknown', leased_by, leased_at,
-       'the worker died, and nobody knows whether it was sent'
-FROM lost
+SELECT (SELECT count(*) FROM recorded), ARRAY(SELECT notification_id FROM ended)

@@ -53,6 +53,7 @@ fn notice<'a>(alert: &'a Alert, life: &'a Life, labels: &'a Tags, event: Happeni
         unit: Some("°C"),
         link: Some(format!("https://watchbell.example/alerts/{}", alert.id)),
         by: None,
+        supersedes: &[],
     }
 }
 

@@ -22,6 +22,7 @@ impl TestApp {
         let transaction = owner.transaction().await.unwrap();
         let (tenants, destinations) = (vec![self.tenant.0; count], vec![destination.0; count]);
         let (events, episodes, classes) = (vec!["opened"; count], vec![1; count], vec![lane_class; count]);
+        let waits = vec![false; count];
         transaction
             .execute(
                 INSERT_NOTIFICATIONS,
@@ -29,7 +30,7 @@ impl TestApp {
             )
             .await
             .unwrap();
-        transaction.execute(INSERT_OWED, &[&ids, &tenants, &destinations, &classes]).await.unwrap();
+        transaction.execute(INSERT_OWED, &[&ids, &tenants, &destinations, &classes, &waits]).await.unwrap();
         transaction.commit().await.unwrap();
         ids
     }
