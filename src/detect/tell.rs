@@ -54,7 +54,8 @@ pub fn chains(tells: &[Tell], alerts: &HashMap<AlertId, Told>) -> BTreeSet<(Chai
     for tell in tells {
         let Some(told) = alerts.get(&tell.alert) else { continue };
         let over = (tell.event == Happening::Resolved).then_some(tell.alert);
-        let of_each = tell.destinations.iter().map(|destination| (*destination, told.alert.rule, tell.series));
+        let of_each =
+            tell.destinations.iter().map(|destination| (*destination, told.alert.rule, tell.series));
         chains.extend(of_each.map(|chain| (chain, over)));
     }
     chains
@@ -75,8 +76,7 @@ pub fn notifications(
             lane.or_default().push((place, tell));
         }
     }
-    let (mut placed, mut grouped, mut single, mut alone) =
-        (Vec::new(), HashSet::new(), HashSet::new(), Vec::new());
+    let (mut words, mut grouped, mut single) = (Vec::new(), HashSet::new(), HashSet::new());
     for ((destination, ..), tells) in by_lane {
         let Some(destination) = facts.setup.destinations.get(&destination) else { continue };
         // That it is over is no word of the episode that fired.
@@ -86,44 +86,56 @@ pub fn notifications(
             grouped.extend(keys);
             // Heard where the first of them is: what came after that waits for it.
             let place = tells.first().map_or(0, |(place, _)| *place);
-            let tells: Vec<&Tell> = tells.into_iter().map(|(_, tell)| tell).collect();
-            placed.extend(group(destination, &tells, facts).map(|notification| (place, notification)));
+            let tells = tells.into_iter().map(|(_, tell)| tell).collect();
+            words.push((place, destination, Words::OfMany(tells)));
         } else {
             single.extend(keys);
-            alone.extend(tells.into_iter().map(|(place, tell)| (place, destination, tell)));
+            words.extend(tells.into_iter().map(|(place, tell)| (place, destination, Words::Of(tell))));
         }
     }
     grouped.retain(|key| !single.contains(key));
-    placed.extend(each_alone(&alone, facts, owed));
-    placed.sort_by_key(|(place, _)| *place);
-    (placed.into_iter().map(|(_, notification)| notification).collect(), grouped)
+    words.sort_by_key(|(place, ..)| *place);
+    let words: Vec<_> = words.into_iter().map(|(_, destination, words)| (destination, words)).collect();
+    (in_order(&words, facts, owed), grouped)
 }
 
-/// A notification each; but one that tells both for what opened and is over by the time that anybody could be told.
-fn each_alone(
-    alone: &[(usize, &Destination, &Tell)],
-    facts: &Facts<'_>,
-    owed: &Owed,
-) -> Vec<(usize, Notification)> {
-    let key = |destination: &Destination, tell: &Tell| (destination.id, tell.alert);
+/// What one destination is to hear at once.
+#[derive(Debug)]
+enum Words<'a> {
+    Of(&'a Tell),
+    OfMany(Vec<&'a Tell>),
+}
+
+/// A notification each, its id later than those before it; but one that tells both of an alert that is over by the time that
+/// anybody could be told that it opened.
+fn in_order(words: &[(&Destination, Words<'_>)], facts: &Facts<'_>, owed: &Owed) -> Vec<Notification> {
     let is_end = |tell: &Tell| tell.event == Happening::Resolved;
-    let with_keys = || alone.iter().map(|(_, destination, tell)| (key(destination, tell), *tell));
-    let over: HashSet<_> = with_keys().filter(|(_, tell)| is_end(tell)).map(|(key, _)| key).collect();
-    let opened: HashMap<_, _> = with_keys().filter(|(_, tell)| !is_end(tell)).collect();
-    let mut notifications = Vec::new();
-    for (place, destination, tell) in alone {
-        let key = key(destination, tell);
-        let opening = opened.get(&key).copied();
-        let unsent = owed.unsent(destination.id, tell.alert);
-        let told = if is_end(tell) && (opening.is_some() || !unsent.is_empty()) {
-            both_at_once(destination, opening, tell, unsent, facts)
-        } else if !is_end(tell) && over.contains(&key) {
-            // Told with its end.
-            Vec::new()
+    let (mut opened, mut over) = (HashMap::new(), HashSet::new());
+    for (destination, words) in words {
+        let Words::Of(tell) = words else { continue };
+        let key = (destination.id, tell.alert);
+        if is_end(tell) {
+            over.insert(key);
         } else {
-            one(destination, tell, &[], facts).into_iter().collect()
+            opened.insert(key, *tell);
+        }
+    }
+    let mut notifications = Vec::new();
+    for (destination, words) in words {
+        let tell = match words {
+            Words::Of(tell) => tell,
+            Words::OfMany(tells) => {
+                notifications.extend(group(destination, tells, facts));
+                continue;
+            }
         };
-        notifications.extend(told.into_iter().map(|notification| (*place, notification)));
+        let key = (destination.id, tell.alert);
+        let (opening, unsent) = (opened.get(&key).copied(), owed.unsent(destination.id, tell.alert));
+        if is_end(tell) && (opening.is_some() || !unsent.is_empty()) {
+            notifications.extend(both_at_once(destination, opening, tell, unsent, facts));
+        } else if is_end(tell) || !over.contains(&key) {
+            notifications.extend(one(destination, tell, &[], facts));
+        }
     }
     notifications
 }

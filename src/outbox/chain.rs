@@ -68,8 +68,7 @@ pub async fn lock(
             owed.waits_for.insert(notification, waits_for.into_iter().map(NotificationId).collect());
             owed.unsent.entry((destination, AlertId(alert))).or_default().push(notification);
         } else {
-            let chain =
-                (destination, RuleId(row.try_get("rule_id")?), SeriesId(row.try_get("series_id")?));
+            let chain = (destination, RuleId(row.try_get("rule_id")?), SeriesId(row.try_get("series_id")?));
             owed.last.insert(chain, notification);
         }
     }
@@ -160,8 +159,7 @@ mod tests {
         let (first, group, last) = (notification(&[1]), notification(&[1, 2]), notification(&[2]));
         let owed = Owed { last: [(chain(2), NotificationId::new())].into(), ..Owed::default() };
         let links = Links::of(&[first.clone(), group.clone(), last.clone()], &owed);
-        let mut expected =
-            vec![(group.id, first.id), (group.id, owed.last[&chain(2)]), (last.id, group.id)];
+        let mut expected = vec![(group.id, first.id), (group.id, owed.last[&chain(2)]), (last.id, group.id)];
         expected.sort_unstable();
         assert_eq!(waits(&links), expected);
         assert_eq!(links.ends[&chain(1)].1, group.id);

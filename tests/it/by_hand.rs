@@ -254,7 +254,7 @@ async fn those_who_were_told_that_it_is_open_are_told_that_it_is_over() {
 async fn who_can_not_be_told_is_not_resolved_behind_their_back() {
     let scene = Scene::new().await;
     scene.tell().await;
-    let owe = "owe_notifications(uuid[], uuid[], uuid[], text[], int[], smallint[], text[])";
+    let owe = "owe_notifications(uuid[], uuid[], uuid[], text[], int[], smallint[], text[], uuid[], uuid[], uuid[])";
     let revoke = format!("REVOKE EXECUTE ON FUNCTION {owe} FROM watchbell_api");
     scene.owner().batch_execute(&revoke).await.unwrap();
     let before = scene.row().await;

@@ -47,6 +47,16 @@ async fn two_tenants(owner: &Client) -> [House; 2] {
                 house.tenant.0,
             ),
             (
+                "INSERT INTO chains (destination_id, rule_id, series_id, tenant_id, last_notification_id)
+                 SELECT destination_id, gen_random_uuid(), 1, tenant_id, notification_id FROM outbox WHERE tenant_id = $1",
+                house.tenant.0,
+            ),
+            (
+                "INSERT INTO outbox_blocked (after_id, notification_id, tenant_id)
+                 SELECT gen_random_uuid(), notification_id, tenant_id FROM outbox WHERE tenant_id = $1",
+                house.tenant.0,
+            ),
+            (
                 "INSERT INTO rejected_readings (tenant_id, subject, reason, detail, payload)
                  VALUES ($1, 's', 'r', 'd', 'p')",
                 house.tenant.0,
@@ -122,6 +132,7 @@ async fn another_tenant_sees_nothing_straight_through_sql_as_the_api_role() {
             "alert_events",
             "alerts",
             "api_keys",
+            "chains",
             "dead_letters",
             "deliveries",
             "delivery_attempts",

@@ -75,7 +75,7 @@ async fn only_an_admin_of_the_tenant_redrives_and_only_what_is_dead() {
     assert_eq!(redrive(&app, &writer, &id, &why).await.0, StatusCode::FORBIDDEN);
     assert_eq!(redrive(&app, "nonsense", &id, &why).await.0, StatusCode::UNAUTHORIZED);
     assert_eq!(redrive(&app, &stranger, &id, &why).await.0, StatusCode::NOT_FOUND);
-    for bad in [json!({}), json!({ "reason": "  " }), json!({ "reason": "x", "force": true }), json!("x")] {
+    for bad in [json!({}), json!({ "reason": "  " }), json!({ "reason": "x", "force": "yes" }), json!("x")] {
         assert_eq!(redrive(&app, &app.api_key, &id, &bad).await.0, StatusCode::BAD_REQUEST, "{bad}");
     }
     assert_eq!(redrive(&app, &app.api_key, "not-an-id", &why).await.0, StatusCode::BAD_REQUEST);

@@ -201,7 +201,8 @@ async fn ten_minutes_without_detection_make_the_same_alerts_as_none_later_and_ma
     assert_eq!(count("historical").await, 0);
 
     app.assert_told_once(expected.len()).await;
-    app.wait_for_count("SELECT count(*) FROM deliveries WHERE status <> 'delivered'", 0).await;
+    app.wait_for_count("SELECT count(*) FROM deliveries WHERE status NOT IN ('delivered', 'superseded')", 0)
+        .await;
     // A notice that it is over says since when; one that it opened too, if it was over by then for good.
     let told = "SELECT count(*) FROM notifications n JOIN alerts a USING (alert_id)
         CROSS JOIN LATERAL (SELECT n.body::jsonb->'payload' AS said) AS body

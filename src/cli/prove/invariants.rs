@@ -110,7 +110,8 @@ fn deliveries(evidence: &Evidence) -> Vec<Check> {
     vec![
         Check {
             name: "notifications delivered",
-            expected: evidence.deliveries.values().filter(|delivery| delivery.status != SUPERSEDED).count() as i64,
+            expected: evidence.deliveries.values().filter(|delivery| delivery.status != SUPERSEDED).count()
+                as i64,
             found: delivered.count() as i64,
             ok: evidence
                 .deliveries
