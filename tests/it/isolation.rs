@@ -141,6 +141,7 @@ async fn another_tenant_sees_nothing_straight_through_sql_as_the_api_role() {
             "notification_alerts",
             "notifications",
             "outbox",
+            "outbox_blocked",
             "readings_named",
             "rejected_readings",
             "rule_state",
