@@ -48,6 +48,9 @@ pub struct Facts<'a> {
     pub group_above: usize,
 }
 
+/// What becomes one notice, if there is much of it: of a rule for one destination, what happened.
+type Lane = (DestinationId, RuleId, &'static str);
+
 /// The chains that these are told in, each with the alert that is told as over in it, if any.
 pub fn chains(tells: &[Tell], alerts: &HashMap<AlertId, Told>) -> BTreeSet<(Chain, Option<AlertId>)> {
     let mut chains = BTreeSet::new();
@@ -68,7 +71,7 @@ pub fn notifications(
     facts: &Facts<'_>,
     owed: &Owed,
 ) -> (Vec<Notification>, HashSet<(AlertId, i32)>) {
-    let mut by_lane: BTreeMap<(DestinationId, RuleId, &'static str), Vec<(usize, &Tell)>> = BTreeMap::new();
+    let mut by_lane: BTreeMap<Lane, Vec<(usize, &Tell)>> = BTreeMap::new();
     for (place, tell) in once_each(tells).into_iter().enumerate() {
         let Some(told) = facts.alerts.get(&tell.alert) else { continue };
         for destination in &tell.destinations {
