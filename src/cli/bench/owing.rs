@@ -9,6 +9,7 @@ use crate::deliver::secrets::SecretKey;
 use crate::model::alert::Happening;
 use crate::model::ids::{AlertId, DestinationId, NotificationId, TenantId};
 use crate::model::notification::Notification;
+use crate::outbox::chain::Owed;
 use crate::outbox::enqueue::enqueue;
 
 const INSERT_DESTINATIONS: &str = include_str!("../../../sql/queries/bench/insert_destinations.sql");
@@ -53,10 +54,14 @@ pub fn notification(tenant: TenantId, destination: DestinationId, number: usize)
         id,
         tenant,
         about: vec![(AlertId::new(), 1)],
+        // No other is about the same: nothing waits.
+        chains: Vec::new(),
         destination,
         event: Happening::Opened,
         lane_class: (number % CLASSES) as i16,
         body: body(id),
+        superseded_by: None,
+        supersedes: Vec::new(),
     }
 }
 
@@ -100,7 +105,7 @@ pub async fn owe(
             .map(|number| notification(ground.tenant, to[number % to.len()], number / to.len()))
             .collect();
         let transaction = client.transaction().await?;
-        enqueue(&transaction, &rows).await?;
+        enqueue(&transaction, &rows, &Owed::default()).await?;
         transaction.commit().await?;
         ids.extend(rows.iter().map(|row| row.id));
     }
