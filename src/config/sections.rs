@@ -86,6 +86,7 @@ section! {
         workflow_timeout_seconds: u64,
         worker_ttl_seconds: u64,
         hold_seconds: u64,
+        breaker_failures: u32,
         alerts_stream: String,
         alerts_subject_prefix: String,
         egress_allow: Vec<IpNet>,

@@ -108,6 +108,9 @@ impl Config {
                 "must be more than deliver.request_timeout_seconds".to_owned(),
             ));
         }
+        if self.deliver.breaker_failures > 1000 {
+            return Err(("deliver.breaker_failures", "must be at most 1000, or 0 for never".to_owned()));
+        }
         if let Some((field, problem)) = self.deliver.retry.problem() {
             let key = match field {
                 "first_delay_ms" => "deliver.retry.first_delay_ms",

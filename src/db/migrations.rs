@@ -5,7 +5,7 @@
 
 use refinery_core::{Migration, Runner};
 
-const MIGRATIONS: [(&str, &str); 8] = [
+const MIGRATIONS: [(&str, &str); 9] = [
     ("V0001__access", include_str!("../../sql/migrations/0001_access.sql")),
     ("V0002__readings", include_str!("../../sql/migrations/0002_readings.sql")),
     ("V0003__alerts", include_str!("../../sql/migrations/0003_alerts.sql")),
@@ -14,6 +14,7 @@ const MIGRATIONS: [(&str, &str); 8] = [
     ("V0006__rollup_room", include_str!("../../sql/migrations/0006_rollup_room.sql")),
     ("V0007__detection", include_str!("../../sql/migrations/0007_detection.sql")),
     ("V0008__chains", include_str!("../../sql/migrations/0008_chains.sql")),
+    ("V0009__etiquette", include_str!("../../sql/migrations/0009_etiquette.sql")),
 ];
 
 /// Any number, as long as nobody else uses it for advisory locks in the same database.

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::answer::{self, Verdict};
 use super::destinations::nats::{Event, event};
 use super::destinations::{hub, workflow_engine};
+use super::door::Sign;
 use super::lanes::Known;
 use super::outcome::{self, Context, Silence};
 use super::publish::publish;
@@ -36,21 +37,12 @@ pub struct Ended {
     pub completion: Completion,
     /// What it says of the destination as a whole.
     pub sign: Sign,
+    /// It was started to find out whether the destination may be used again.
+    pub probe: bool,
+    /// The random number of its waits, in 0..1.
+    pub chance: f64,
     /// Since it was first owed.
     pub owed: Duration,
-}
-
-/// What an answer says of the destination as a whole.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Sign {
-    /// Nothing.
-    Nothing,
-    /// It can be used.
-    Well,
-    /// It can't be used until somebody looks at it, and it is tried now and then.
-    Hold(String),
-    /// It can't be used until somebody looks at it.
-    Park(String),
 }
 
 enum Parcel {
@@ -64,7 +56,13 @@ enum Failure {
 }
 
 /// Makes one attempt.
-pub async fn deliver(channels: Channels, known: Arc<Known>, attempt: Attempt, deadline: Instant) -> Ended {
+pub async fn deliver(
+    channels: Channels,
+    known: Arc<Known>,
+    attempt: Attempt,
+    probe: bool,
+    deadline: Instant,
+) -> Ended {
     let started = Instant::now();
     let mut record = Record {
         started_at: Timestamp::now(),
@@ -90,11 +88,12 @@ pub async fn deliver(channels: Channels, known: Arc<Known>, attempt: Attempt, de
     };
     record.finished_at = Timestamp::now();
     let owed = attempt.age + started.elapsed();
+    let chance = chance();
     let context = Context {
         policy: &known.policy,
         attempt: attempt.number,
         owed: owed.saturating_sub(attempt.held),
-        chance: chance(),
+        chance,
         silence: silence(&known),
     };
     let (outcome, sign) = match result {
@@ -104,10 +103,10 @@ pub async fn deliver(channels: Channels, known: Arc<Known>, attempt: Attempt, de
             record_answer(&mut record, &known, &verdict, &answer);
             (outcome, sign(&verdict, answer.status))
         }
-        Ok(None) => (Outcome::Delivered, Sign::Well),
+        Ok(None) => (Outcome::Delivered, Sign::Accepted),
         Err(Failure::Send(error)) => {
             record.error = Some(error.to_string());
-            (outcome::of_error(&error, context), Sign::Nothing)
+            (outcome::of_error(&error, context), sign_of_none(&error))
         }
         Err(Failure::Settings(problem)) => {
             record.error = Some(problem.clone());
@@ -116,7 +115,7 @@ pub async fn deliver(channels: Channels, known: Arc<Known>, attempt: Attempt, de
     };
     let Attempt { notification, tenant, destination, number, .. } = attempt;
     let completion = Completion { notification, tenant, destination, number, outcome, record };
-    Ended { completion, sign, owed }
+    Ended { completion, sign, probe, chance, owed }
 }
 
 fn parcel(
@@ -152,10 +151,19 @@ fn silence(known: &Known) -> Silence {
 
 fn sign(verdict: &Verdict, status: u16) -> Sign {
     match verdict {
-        Verdict::Delivered => Sign::Well,
+        Verdict::Delivered => Sign::Accepted,
+        Verdict::Dead => Sign::Refused,
+        Verdict::Retry { not_before: Some(asked) } if status == 429 => Sign::Busy(*asked),
+        Verdict::Retry { not_before } => Sign::Sick(format!("it answered {status}"), *not_before),
         Verdict::Hold => Sign::Hold(format!("it answered {status}")),
         Verdict::Park => Sign::Park(format!("it answered {status}")),
-        Verdict::Retry { .. } | Verdict::Dead => Sign::Nothing,
+    }
+}
+
+fn sign_of_none(error: &SendError) -> Sign {
+    match error {
+        SendError::TooLate => Sign::Nothing,
+        error => Sign::Sick(error.to_string(), None),
     }
 }
 

@@ -1,7 +1,6 @@
 //! The destinations that this worker knows, and what each may be given now.
 //!
-//! Invariant: a lane never gets more slots than its destination has free, one that is held gets none until its time is
-//! over and a single probe then, and one that is parked gets none.
+//! Invariant: a lane never gets more slots than its destination has free, and none behind a shut door (`door.rs`).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,16 +10,21 @@ use secrecy::SecretString;
 use tokio::time::Instant;
 use tokio_postgres::GenericClient;
 
+use super::door::{Change, Door, Gate, Seen, Sign};
+use super::policy::{self, Pace, Place};
 use super::secrets::{SecretError, SecretKey};
 use crate::config;
 use crate::db::error::DatabaseError;
 use crate::model::destination::Kind;
-use crate::model::ids::DestinationId;
+use crate::model::ids::{DestinationId, NotificationId, WorkerId};
 use crate::outbox::claim::Lane;
+use crate::outbox::expire::Shut;
 use crate::retry::RetryPolicy;
+use crate::telemetry::metrics::{ByState, Metrics};
 
 const CONFIG_VERSION: &str = include_str!("../../sql/queries/deliver/config_version.sql");
 const LOAD_GATES: &str = include_str!("../../sql/queries/deliver/load_gates.sql");
+const FIND_PLACE: &str = include_str!("../../sql/queries/deliver/find_place.sql");
 const LOAD_DESTINATIONS: &str = include_str!("../../sql/queries/deliver/load_destinations.sql");
 
 /// Changes of destinations are looked for this often.
@@ -40,6 +44,8 @@ pub struct Known {
     pub secret: Result<Option<SecretString>, SecretError>,
     /// The service's, overlaid with its own.
     pub policy: RetryPolicy,
+    /// How fast and how wide it is sent to.
+    pub pace: Pace,
     /// The tenant's name.
     pub tenant: String,
     /// One deadline over everything that an attempt takes.
@@ -48,18 +54,24 @@ pub struct Known {
     pub lease: Duration,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Gate {
-    Open,
-    Held { until: Instant },
-    Parked,
-}
-
 #[derive(Debug)]
 struct Entry {
     known: Arc<Known>,
-    gate: Gate,
+    door: Door,
     in_flight: usize,
+}
+
+/// The attempt by which a destination spoke.
+#[derive(Debug, Clone, Copy)]
+pub struct Spoken {
+    /// Of this notification.
+    pub notification: NotificationId,
+    /// It was a probe.
+    pub probe: bool,
+    /// How long a hold is.
+    pub hold: Duration,
+    /// A random number in 0..1.
+    pub chance: f64,
 }
 
 /// All lanes of a worker.
@@ -68,6 +80,7 @@ pub struct Lanes {
     entries: HashMap<DestinationId, Entry>,
     order: Vec<DestinationId>,
     next: usize,
+    place: Option<Place>,
     config_version: Option<i64>,
     refreshed_at: Option<Instant>,
 }
@@ -75,7 +88,14 @@ pub struct Lanes {
 impl Lanes {
     /// Knows nothing yet.
     pub fn new() -> Self {
-        Self { entries: HashMap::new(), order: Vec::new(), next: 0, config_version: None, refreshed_at: None }
+        Self {
+            entries: HashMap::new(),
+            order: Vec::new(),
+            next: 0,
+            place: None,
+            config_version: None,
+            refreshed_at: None,
+        }
     }
 
     /// Looks at the states of the destinations, and loads everything of them if something else changed; once a second at
@@ -88,6 +108,8 @@ impl Lanes {
         client: &impl GenericClient,
         settings: &config::Deliver,
         key: Option<&SecretKey>,
+        worker: Option<WorkerId>,
+        metrics: &Metrics,
     ) -> Result<(), DatabaseError> {
         if self.refreshed_at.is_some_and(|at| at.elapsed() < REFRESH_EVERY) {
             return Ok(());
@@ -98,25 +120,45 @@ impl Lanes {
             let mut entries = HashMap::with_capacity(rows.len());
             for row in &rows {
                 let id = DestinationId(row.get(0));
-                let in_flight = self.entries.get(&id).map_or(0, |entry| entry.in_flight);
                 let known = Arc::new(known(row, id, settings, key));
-                entries.insert(id, Entry { known, gate: Gate::Open, in_flight });
+                let entry = match self.entries.remove(&id) {
+                    Some(entry) => Entry { known, ..entry },
+                    None => Entry { known, door: Door::new(), in_flight: 0 },
+                };
+                entries.insert(id, entry);
             }
             self.order = rows.iter().map(|row| DestinationId(row.get(0))).collect();
             self.entries = entries;
             self.config_version = Some(version);
         }
         // Few are not active: they are looked at one by one.
-        let mut gates: HashMap<DestinationId, Gate> = client
+        let now = Instant::now();
+        let mut gates: HashMap<DestinationId, (Gate, Option<Instant>)> = client
             .query(LOAD_GATES, &[])
             .await?
             .iter()
-            .map(|row| (DestinationId(row.get(0)), gate(row)))
+            .map(|row| (DestinationId(row.get(0)), gate(row, now)))
             .collect();
+        let mut states: HashMap<&'static str, i64> = HashMap::new();
         for (id, entry) in &mut self.entries {
-            entry.gate = gates.remove(id).unwrap_or(Gate::Open);
+            let (gate, paused_until) = gates.remove(id).unwrap_or((Gate::Open, None));
+            entry.door.set(gate, paused_until);
+            *states.entry(entry.door.state(now)).or_default() += 1;
         }
-        self.refreshed_at = Some(Instant::now());
+        for state in ["active", "paused", "broken", "held", "parked"] {
+            let count = states.get(state).copied().unwrap_or_default();
+            metrics.destinations.get_or_create(&ByState { state }).set(count);
+        }
+        self.place = None;
+        if let Some(worker) = worker
+            && self.entries.values().any(|entry| entry.known.pace.concurrency.is_some())
+            && let Some(row) = client.query_opt(FIND_PLACE, &[&worker.0]).await?
+        {
+            let (workers, older): (i32, i32) = (row.get(0), row.get(1));
+            let new = row.get::<_, f64>(2) < (2 * REFRESH_EVERY).as_secs_f64();
+            self.place = Some(Place { workers: workers.unsigned_abs(), older: older.unsigned_abs(), new });
+        }
+        self.refreshed_at = Some(now);
         Ok(())
     }
 
@@ -132,22 +174,67 @@ impl Lanes {
             .chain(tail)
             .filter_map(|id| {
                 let entry = self.entries.get(id)?;
-                let allowed = match entry.gate {
-                    Gate::Open => settings.concurrency_per_destination,
-                    Gate::Held { until } if until <= now => 1,
-                    Gate::Held { .. } | Gate::Parked => 0,
+                let share = match entry.known.pace.concurrency {
+                    None => settings.concurrency_per_destination,
+                    Some(slots) => self.place.map_or(0, |place| place.share(slots)) as usize,
                 };
-                let slots = i32::try_from(allowed.saturating_sub(entry.in_flight)).unwrap_or(i32::MAX);
+                let slots = entry.door.slots(share, entry.in_flight, now);
+                let slots = i32::try_from(slots).unwrap_or(i32::MAX);
                 (slots > 0).then_some(Lane { destination: *id, slots, lease: entry.known.lease })
             })
             .collect()
     }
 
-    /// A request to it starts.
-    pub fn start(&mut self, id: DestinationId) -> Option<Arc<Known>> {
+    /// Whether leave must be asked for before something is claimed for it: it is probed, or it has a rate.
+    pub fn needs_leave(&self, id: DestinationId) -> bool {
+        self.entries.get(&id).is_some_and(|entry| entry.door.probes() || entry.known.pace.rate.is_some())
+    }
+
+    /// Its pace.
+    pub fn pace(&self, id: DestinationId) -> Option<&Pace> {
+        self.entries.get(&id).map(|entry| &entry.known.pace)
+    }
+
+    /// At its pace, nothing may start for this long.
+    pub fn wait_for(&mut self, id: DestinationId, time: Duration, now: Instant) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.door.wait_for(time, now);
+        }
+    }
+
+    /// When time alone opens a door next.
+    pub fn opens_at(&self, now: Instant) -> Option<Instant> {
+        self.entries.values().filter_map(|entry| entry.door.opens_at(now)).min()
+    }
+
+    /// The destinations behind whose doors the horizons should be looked at now.
+    pub fn expiring(&mut self, now: Instant) -> Vec<Shut> {
+        let expires = |(id, entry): (&DestinationId, &mut Entry)| {
+            let horizon_seconds = entry.known.policy.horizon_seconds;
+            let reason = match entry.door.state(now) {
+                "broken" => "it failed too often in a row and was left alone",
+                _ => "it asked for a pause that is longer",
+            };
+            let shut = Shut { destination: *id, horizon_seconds, reason };
+            entry.door.expires(Duration::from_secs(horizon_seconds), now).then_some(shut)
+        };
+        self.entries.iter_mut().filter_map(expires).collect()
+    }
+
+    /// There were more of them than were looked at.
+    pub fn expire_on(&mut self, shut: &[Shut]) {
+        for shut in shut {
+            if let Some(entry) = self.entries.get_mut(&shut.destination) {
+                entry.door.expire_on();
+            }
+        }
+    }
+
+    /// A request to it starts. The flag: it is a probe.
+    pub fn start(&mut self, id: DestinationId) -> Option<(Arc<Known>, bool)> {
         let entry = self.entries.get_mut(&id)?;
         entry.in_flight += 1;
-        Some(Arc::clone(&entry.known))
+        Some((Arc::clone(&entry.known), entry.door.probes()))
     }
 
     /// A request to it ended.
@@ -157,35 +244,12 @@ impl Lanes {
         }
     }
 
-    /// It waits for this long, then one request tries whether it is well. Whether that is news.
-    pub fn hold(&mut self, id: DestinationId, time: Duration) -> bool {
-        self.shut(id, Gate::Held { until: Instant::now() + time })
-    }
-
-    /// It waits for a person. Whether that is news.
-    pub fn park(&mut self, id: DestinationId) -> bool {
-        self.shut(id, Gate::Parked)
-    }
-
-    fn shut(&mut self, id: DestinationId, gate: Gate) -> bool {
-        let Some(entry) = self.entries.get_mut(&id) else { return false };
-        if entry.gate == Gate::Parked {
-            // Only a person takes it out of there.
-            return false;
-        }
-        let before = std::mem::replace(&mut entry.gate, gate);
-        std::mem::discriminant(&before) != std::mem::discriminant(&gate)
-    }
-
-    /// It is well. Whether it was held.
-    pub fn release(&mut self, id: DestinationId) -> bool {
-        match self.entries.get_mut(&id) {
-            Some(entry) if matches!(entry.gate, Gate::Held { .. }) => {
-                entry.gate = Gate::Open;
-                true
-            }
-            _ => false,
-        }
+    /// What a request said of its destination: what must be written, if anything.
+    pub fn note(&mut self, id: DestinationId, sign: &Sign, spoken: Spoken) -> Option<Change> {
+        let entry = self.entries.get_mut(&id)?;
+        let Spoken { notification, probe, hold, chance } = spoken;
+        let Known { policy: retry, pace, .. } = &*entry.known;
+        entry.door.note(sign, Seen { notification, probe, retry, pace, hold, chance, now: Instant::now() })
     }
 
     /// What it knows may be wrong: everything is loaded again at the next look.
@@ -213,9 +277,10 @@ fn known(
         (Some(sealed), Some(key)) => key.open(id, &sealed).map(Some),
         (Some(_), None) => Err(SecretError::NoKey),
     };
-    let policy = settings.retry.overlaid(&row.get(5)).unwrap_or_else(|error| {
-        tracing::error!(destination_id = %id, %error, "the destination's retry policy can't be read, the service's is used");
-        settings.retry.clone()
+    let read = policy::read(&settings.retry, settings.breaker_failures, &row.get(5));
+    let (policy, pace) = read.unwrap_or_else(|error| {
+        tracing::error!(destination_id = %id, %error, "the destination's policy can't be read, the service's is used");
+        (settings.retry.clone(), Pace::unlimited(settings.breaker_failures))
     });
     let kind = Kind::from_columns(row.get(2), &row.get(3)).map_err(|error| error.to_string());
     let seconds = match &kind {
@@ -224,12 +289,17 @@ fn known(
     };
     let timeout = Duration::from_secs(seconds);
     let lease = Duration::from_secs(settings.lease_seconds).max(timeout + LEASE_BEYOND_TIMEOUT);
-    Known { name: row.get(1), kind, secret, policy, tenant: row.get(6), timeout, lease }
+    Known { name: row.get(1), kind, secret, policy, pace, tenant: row.get(6), timeout, lease }
 }
 
-fn gate(row: &tokio_postgres::Row) -> Gate {
-    match row.get(1) {
-        "held" => Gate::Held { until: Instant::now() + Duration::from_secs_f64(row.get(2)) },
-        _ => Gate::Parked,
-    }
+fn gate(row: &tokio_postgres::Row, now: Instant) -> (Gate, Option<Instant>) {
+    let after = |column| now + Duration::from_secs_f64(row.get(column));
+    let opened: i32 = row.get(3);
+    let gate = match row.get(1) {
+        "held" => Gate::Held { until: after(2) },
+        "parked" => Gate::Parked,
+        _ if opened > 0 => Gate::Broken { until: after(4), opened: opened.unsigned_abs() },
+        _ => Gate::Open,
+    };
+    (gate, Some(after(5)).filter(|until| *until > now))
 }

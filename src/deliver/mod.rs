@@ -6,12 +6,16 @@
 pub mod answer;
 pub mod attempt;
 pub mod destinations;
+pub mod door;
 pub mod egress;
 pub mod heartbeat;
 pub mod lanes;
+pub mod leave;
 pub mod outcome;
+pub mod policy;
 pub mod publish;
 pub mod record;
 pub mod secrets;
 pub mod send;
+pub mod signs;
 pub mod worker;

@@ -11,24 +11,27 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::attempt::{Channels, Ended, Sign, deliver};
-use super::lanes::Lanes;
+use super::attempt::{Channels, Ended, deliver};
+use super::lanes::{Lanes, Spoken};
+use super::leave;
 use super::secrets::SecretKey;
+use super::signs::Signs;
 use crate::config;
 use crate::db::error::DatabaseError;
 use crate::db::pool::Pool;
 use crate::model::delivery::{Attempt, Completion, Outcome};
-use crate::model::ids::{DestinationId, WorkerId};
+use crate::model::ids::{DestinationId, NotificationId, WorkerId};
 use crate::outbox::claim::claim;
 use crate::outbox::complete::complete;
+use crate::outbox::expire::expire;
 use crate::telemetry::metrics::{ByOutcome, Metrics};
-
-const SET_DESTINATION_STATES: &str = include_str!("../../sql/queries/deliver/set_destination_states.sql");
 
 /// What is due is looked for at least this often: a lost wake-up costs a second.
 const POLL_EVERY: Duration = Duration::from_secs(1);
 /// After a failed turn.
 const PAUSE: Duration = Duration::from_millis(250);
+/// What died while its destination was left alone is buried so many at a time.
+const EXPIRE_AT_ONCE: i64 = 500;
 /// Between the end of a request and the end of its lease, at the least.
 const LEASE_MARGIN: Duration = Duration::from_secs(1);
 
@@ -144,8 +147,8 @@ impl Worker {
 
     async fn take_turn(&mut self) -> Result<Step, DatabaseError> {
         let mut client = self.pool.get().await?;
-        self.lanes.refresh(&**client, &self.settings, self.key.as_ref()).await?;
         let id = *self.id.borrow();
+        self.lanes.refresh(&**client, &self.settings, self.key.as_ref(), id, &self.metrics).await?;
         let free = self.settings.concurrency.saturating_sub(self.requests.len());
         let claimed_at = Instant::now();
         let transaction = client.transaction().await?;
@@ -155,16 +158,22 @@ impl Worker {
         let late = complete(&transaction, id.unwrap_or_default(), &completions).await?;
         self.record_signs(&transaction, written).await?;
         // After the signs: a destination that was held just now is given nothing.
-        let lanes = if free > 0 { self.lanes.free(&self.settings) } else { Vec::new() };
+        let mut lanes = if free > 0 { self.lanes.free(&self.settings) } else { Vec::new() };
+        let leave = leave::ask(&transaction, &mut self.lanes, &mut lanes).await?;
         let attempts = match id {
             Some(id) => claim(&transaction, id, &lanes, free).await?,
             None => Vec::new(),
         };
+        leave::take(&transaction, &mut self.lanes, leave, &attempts).await?;
+        let expired = self.expire(&transaction).await?;
         transaction.commit().await?;
         for id in late {
             tracing::warn!(notification_id = %id, "an answer came after the row was taken over, it is kept as late");
         }
-        let worked = completions.len() + attempts.len();
+        for id in &expired {
+            tracing::error!(notification_id = %id, "given up without another attempt, it is a dead letter");
+        }
+        let worked = completions.len() + attempts.len() + expired.len();
         self.conclude(written);
         for attempt in attempts {
             self.start(attempt, claimed_at);
@@ -195,12 +204,12 @@ impl Worker {
     }
 
     fn start(&mut self, attempt: Attempt, claimed_at: Instant) {
-        let Some(known) = self.lanes.start(attempt.destination) else { return };
+        let Some((known, probe)) = self.lanes.start(attempt.destination) else { return };
         // Whatever delays it, it is not under way any more when its lease is over.
         let deadline = (Instant::now() + known.timeout).min(claimed_at + known.lease - LEASE_MARGIN);
         self.metrics.deliveries_in_flight.inc();
         let destination = attempt.destination;
-        let task = self.requests.spawn(deliver(self.channels.clone(), known, attempt, deadline));
+        let task = self.requests.spawn(deliver(self.channels.clone(), known, attempt, probe, deadline));
         self.receivers.insert(task.id(), destination);
     }
 
@@ -270,50 +279,35 @@ impl Worker {
         written: usize,
     ) -> Result<(), DatabaseError> {
         let hold = Duration::from_secs(self.settings.hold_seconds);
-        let (mut ids, mut states, mut reasons, mut seconds) =
-            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for ended in &self.ended[..written] {
-            let id = ended.completion.destination;
-            let (state, reason, news) = match &ended.sign {
-                Sign::Nothing => continue,
-                Sign::Well if !self.lanes.release(id) => continue,
-                Sign::Well => ("active", None, true),
-                Sign::Hold(reason) => ("held", Some(reason.as_str()), self.lanes.hold(id, hold)),
-                Sign::Park(reason) => ("parked", Some(reason.as_str()), self.lanes.park(id)),
-            };
-            match reason {
-                Some(reason) if news => {
-                    tracing::error!(destination_id = %id, state, reason, "destination can't be used, somebody must look at it");
-                }
-                None => tracing::info!(destination_id = %id, "destination can be used again"),
-                Some(_) => {}
-            }
-            // The last sign of a destination counts, but only a person takes it out of `parked`.
-            if let Some(place) = ids.iter().position(|known| *known == id.0) {
-                if states[place] != "parked" {
-                    (states[place], reasons[place]) = (state, reason);
-                }
-            } else {
-                ids.push(id.0);
-                states.push(state);
-                reasons.push(reason);
-                seconds.push(hold.as_secs_f64());
+        let mut signs = Signs::default();
+        for Ended { completion, sign, probe, chance, .. } in &self.ended[..written] {
+            let id = completion.destination;
+            let notification = completion.notification;
+            let spoken = Spoken { notification, probe: *probe, hold, chance: *chance };
+            if let Some(change) = self.lanes.note(id, sign, spoken) {
+                signs.add(id, change);
             }
         }
-        if !ids.is_empty() {
-            transaction.execute(SET_DESTINATION_STATES, &[&ids, &states, &reasons, &seconds]).await?;
+        signs.write(transaction, hold).await
+    }
+
+    /// Horizons go on while a destination is left alone, and no attempt finds out that they are over.
+    async fn expire(
+        &mut self,
+        transaction: &deadpool_postgres::Transaction<'_>,
+    ) -> Result<Vec<NotificationId>, DatabaseError> {
+        let shut = self.lanes.expiring(Instant::now());
+        let expired = expire(transaction, &shut, EXPIRE_AT_ONCE).await?;
+        if expired.len() as i64 == EXPIRE_AT_ONCE {
+            self.lanes.expire_on(&shut);
         }
-        Ok(())
+        Ok(expired)
     }
 
     fn until_due(&mut self) -> Duration {
         let now = Instant::now();
-        match self.due {
-            Some(due) if due > now => POLL_EVERY.min(due - now),
-            _ => {
-                self.due = None;
-                POLL_EVERY
-            }
-        }
+        self.due = self.due.filter(|due| *due > now);
+        let next = [self.due, self.lanes.opens_at(now)].into_iter().flatten().min();
+        next.map_or(POLL_EVERY, |next| POLL_EVERY.min(next - now))
     }
 }

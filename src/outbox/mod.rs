@@ -8,6 +8,7 @@ pub mod chain;
 pub mod claim;
 pub mod complete;
 pub mod enqueue;
+pub mod expire;
 pub mod heartbeat;
 pub mod redrive;
 pub mod rescue;

@@ -28,6 +28,13 @@ pub struct ByOutcome {
     pub outcome: &'static str,
 }
 
+/// Labels a count of destinations by whether they can be used.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ByState {
+    /// `active`, `paused`, `broken`, `held` or `parked`.
+    pub state: &'static str,
+}
+
 /// Labels a count by what became of an episode.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ByDisposition {
@@ -126,6 +133,8 @@ pub struct Metrics {
     pub delivery_attempts: Family<ByOutcome, Counter>,
     /// Attempts whose worker died, found by this process.
     pub deliveries_rescued: Counter,
+    /// Destinations by whether they can be used.
+    pub destinations: Family<ByState, Gauge>,
     /// Requests under way.
     pub deliveries_in_flight: Gauge,
     /// From the alert's being owed to the receiver's acceptance.
@@ -176,6 +185,7 @@ impl Metrics {
             detect_series_forgotten: Counter::default(),
             delivery_attempts: Family::default(),
             deliveries_rescued: Counter::default(),
+            destinations: Family::default(),
             deliveries_in_flight: Gauge::default(),
             delivery_seconds: Histogram::new(exponential_buckets(0.001, 2.5, 16)),
             stream_fullness: Gauge::default(),
@@ -261,6 +271,7 @@ impl Metrics {
         );
         r.register("delivery_attempts", "Attempts on record", metrics.delivery_attempts.clone());
         r.register("deliveries_rescued", "Attempts cut short by a crash", metrics.deliveries_rescued.clone());
+        r.register("destinations", "Destinations by whether they can be used", metrics.destinations.clone());
         r.register("deliveries_in_flight", "Requests under way", metrics.deliveries_in_flight.clone());
         r.register_with_unit(
             "delivery",

@@ -64,7 +64,7 @@ async fn what_will_never_be_accepted_is_dead_at_once_with_the_answer_kept() {
 
 #[tokio::test]
 async fn what_may_be_mended_is_tried_again() {
-    let app = TestApp::new(&[NO_RETRY]).await;
+    let app = TestApp::new(&[NO_RETRY, ("deliver.breaker_failures", "0")]).await;
     for status in [408, 425, 429, 500, 502, 503, 504] {
         let (attempt, delivery) = answered(&app, Answer::status(status)).await;
         assert_eq!((&attempt["outcome"], &attempt["status_code"]), (&json!("retry"), &json!(status)));
@@ -150,6 +150,9 @@ async fn retry_after_is_kept_in_seconds_and_as_a_date_and_capped_by_the_horizon(
         let at = Timestamp::now() + SignedDuration::from_secs(seconds);
         at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
     };
+    // Each of them pauses the destination.
+    let unpause =
+        async || app.owner().execute("UPDATE destinations SET paused_until = NULL", &[]).await.unwrap();
     for (status, asked, least, most) in [
         (429, "600".to_owned(), 600, 730),
         (503, "600".to_owned(), 600, 730),
@@ -158,11 +161,13 @@ async fn retry_after_is_kept_in_seconds_and_as_a_date_and_capped_by_the_horizon(
         (429, date(31_536_000), 7_100, 7_201),
         (429, "99999999999999999999".to_owned(), 7_100, 7_201),
     ] {
+        unpause().await;
         let reply = Reply::new(status, "").with_header("retry-after", &asked);
         let (attempt, delivery) = answered(&app, reply).await;
         let wait = time(&delivery["next_attempt_at"]).duration_since(time(&attempt["finished_at"])).as_secs();
         assert!((least..=most).contains(&wait), "{asked}: {wait}");
     }
+    unpause().await;
     for past in [date(-600), "soon".to_owned(), "-5".to_owned()] {
         let reply = Reply::new(429, "").with_header("retry-after", &past);
         app.hub.set_default(reply);
