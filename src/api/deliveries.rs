@@ -46,6 +46,12 @@ pub struct DeliveryEntry {
     pub destination_id: Uuid,
     pub destination: String,
     pub destination_kind: String,
+    /// Now: `active`, `paused`, `broken`, `held` or `parked`.
+    pub destination_state: String,
+    /// Why it is broken, held or parked.
+    pub destination_reason: Option<String>,
+    /// When it is tried again, if it is left alone now.
+    pub destination_opens_at: Option<Timestamp>,
     pub event: String,
     /// Of how many alerts it tells; `alert_id` is one of them.
     pub alerts: i64,
@@ -188,6 +194,9 @@ fn entry(row: &Row) -> DeliveryEntry {
         destination_id: row.get("destination_id"),
         destination: row.get("destination"),
         destination_kind: row.get("destination_kind"),
+        destination_state: row.get("destination_state"),
+        destination_reason: row.get("destination_reason"),
+        destination_opens_at: row.get("destination_opens_at"),
         event: row.get("event"),
         alerts: row.get("alerts"),
         created_at: row.get("created_at"),

@@ -136,6 +136,10 @@ fn print_whole(whole: &WholeDelivery) {
         "destination   {} ({}, {})",
         delivery.destination, delivery.destination_kind, delivery.destination_id
     );
+    if delivery.destination_state != "active" {
+        let reason = delivery.destination_reason.as_deref().unwrap_or("it asked for it");
+        println!("which is      {}: {reason}", delivery.destination_state);
+    }
     println!("event         {}", delivery.event);
     println!("created       {}", delivery.created_at);
     println!("status        {}", delivery.status);

@@ -286,3 +286,159 @@ impl Default for Door {
         Self::new()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// A door with a clock that stands still, and what is noted at it.
+    struct Scene {
+        door: Door,
+        retry: RetryPolicy,
+        pace: Pace,
+        now: Instant,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let retry = RetryPolicy {
+                first_delay_ms: 1000,
+                factor: 2.0,
+                max_delay_ms: 5000,
+                jitter: 0.0,
+                horizon_seconds: 3600,
+            };
+            Self { door: Door::new(), retry, pace: Pace::unlimited(3), now: Instant::now() }
+        }
+
+        fn note(&mut self, sign: &Sign, notification: NotificationId) -> Option<Change> {
+            let probe = self.door.probes();
+            self.note_as(sign, notification, probe)
+        }
+
+        fn note_as(&mut self, sign: &Sign, notification: NotificationId, probe: bool) -> Option<Change> {
+            let Self { retry, pace, now, .. } = self;
+            let hold = 60 * SECOND;
+            let seen = Seen { notification, probe, retry, pace, hold, chance: 0.0, now: *now };
+            self.door.note(sign, seen)
+        }
+
+        /// Fails for so many notifications, each another.
+        fn fail(&mut self, times: usize) {
+            for _ in 0..times {
+                self.note(&sick(), id());
+            }
+        }
+
+        fn slots(&self) -> usize {
+            self.door.slots(8, 0, self.now)
+        }
+
+        /// For how many seconds nothing may start.
+        fn shut_for(&self) -> u64 {
+            self.door.opens_at(self.now).map_or(0, |at| (at - self.now).as_secs())
+        }
+    }
+
+    fn id() -> NotificationId {
+        NotificationId(uuid::Uuid::now_v7())
+    }
+
+    fn sick() -> Sign {
+        Sign::Sick("it answered 503".to_owned(), None)
+    }
+
+    #[test]
+    fn it_breaks_after_so_many_notifications_in_a_row_and_a_success_begins_anew() {
+        let mut scene = Scene::new();
+        scene.fail(2);
+        assert_eq!(scene.note(&Sign::Accepted, id()), None, "nothing to write while all is well");
+        scene.fail(2);
+        assert_eq!(scene.slots(), 8);
+        let change = scene.note(&sick(), id()).unwrap();
+        let reason = "it answered 503".to_owned();
+        assert_eq!(change.breaker, Some(Breaker::Open { opened: 0, wait: SECOND, reason }));
+        assert!(change.news);
+        assert_eq!((scene.slots(), scene.shut_for()), (0, 1));
+    }
+
+    #[test]
+    fn one_notification_that_always_fails_breaks_nothing() {
+        let mut scene = Scene::new();
+        let poison = id();
+        for _ in 0..100 {
+            assert_eq!(scene.note(&sick(), poison), None);
+        }
+        assert_eq!(scene.slots(), 8);
+    }
+
+    #[test]
+    fn a_probe_that_fails_waits_longer_up_to_the_cap_and_one_that_succeeds_opens_it() {
+        let mut scene = Scene::new();
+        scene.fail(3);
+        for wait in [2, 4, 5, 5] {
+            scene.now += SECOND * scene.shut_for() as u32;
+            assert_eq!((scene.slots(), scene.door.slots(8, 1, scene.now)), (1, 0), "a single probe");
+            let change = scene.note(&sick(), id()).unwrap();
+            assert!(!change.news);
+            assert_eq!(scene.shut_for(), wait);
+        }
+        let change = scene.note(&Sign::Accepted, id()).unwrap();
+        assert_eq!((change.breaker, change.news, scene.slots()), (Some(Breaker::Close), true, 8));
+        scene.fail(2);
+        assert_eq!(scene.slots(), 8, "it counts from the beginning");
+    }
+
+    #[test]
+    fn what_was_under_way_when_it_broke_makes_it_no_worse() {
+        let mut scene = Scene::new();
+        scene.fail(3);
+        assert_eq!(scene.note_as(&sick(), id(), false), None);
+        assert_eq!(scene.shut_for(), 1);
+        assert!(scene.note_as(&Sign::Accepted, id(), false).is_some(), "a success is believed");
+    }
+
+    #[test]
+    fn a_held_destination_stays_held_whatever_its_probe_is_answered_but_an_acceptance() {
+        let mut scene = Scene::new();
+        scene.note(&Sign::Hold("it answered 401".to_owned()), id());
+        for sign in [sick(), Sign::Refused, Sign::Sick("it answered 503".to_owned(), Some(90 * SECOND))] {
+            scene.now += SECOND * scene.shut_for() as u32;
+            assert_eq!(scene.slots(), 1);
+            let change = scene.note(&sign, id()).unwrap();
+            assert_eq!(change.state, Some(("held", None)));
+            assert_eq!(change.breaker, None);
+            assert!(scene.shut_for() >= 60, "{}", scene.shut_for());
+        }
+        assert_eq!(scene.shut_for(), 90, "what it asked for counts too");
+        scene.now += 90 * SECOND;
+        assert_eq!(scene.note(&Sign::Accepted, id()).unwrap().state, Some(("active", None)));
+        assert_eq!(scene.slots(), 8);
+    }
+
+    #[test]
+    fn a_pause_is_kept_grows_and_is_capped_by_the_horizon() {
+        let mut scene = Scene::new();
+        let minute = Sign::Busy(60 * SECOND);
+        assert!(scene.note(&minute, id()).unwrap().news);
+        assert_eq!((scene.slots(), scene.shut_for()), (0, 60));
+        assert_eq!(scene.note(&Sign::Busy(SECOND), id()), None, "never earlier");
+        let change = scene.note(&Sign::Busy(400 * 86_400 * SECOND), id()).unwrap();
+        assert_eq!((change.pause, change.news), (Some(3600 * SECOND), false));
+        assert_eq!(scene.shut_for(), 3600);
+        scene.now += 3600 * SECOND;
+        assert_eq!(scene.slots(), 8);
+    }
+
+    #[test]
+    fn nothing_but_a_person_takes_it_out_of_parked() {
+        let mut scene = Scene::new();
+        scene.note(&Sign::Park("it answered 410".to_owned()), id());
+        for sign in [Sign::Accepted, sick(), Sign::Busy(SECOND), Sign::Hold("it answered 401".to_owned())] {
+            assert_eq!(scene.note(&sign, id()), None);
+        }
+        assert_eq!((scene.slots(), scene.door.state(scene.now)), (0, "parked"));
+    }
+}

@@ -160,16 +160,19 @@ impl Resolve for GuardedResolver {
         let guard = Arc::clone(&self.0);
         Box::pin(async move {
             let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            let permitted: Vec<SocketAddr> =
-                found.iter().filter(|address| guard.permits(address.ip())).copied().collect();
-            match (permitted.is_empty(), found.first()) {
-                (true, Some(refused)) => {
-                    let refused = SendError::Refused(format!("{} ({})", name.as_str(), refused.ip()));
-                    Err(refused.into())
-                }
-                _ => Ok(Box::new(permitted.into_iter()) as Addrs),
-            }
+            let permitted = permitted(&guard, name.as_str(), &found)?;
+            Ok(Box::new(permitted.into_iter()) as Addrs)
         })
+    }
+}
+
+/// Of all addresses of a name those that requests may go to; an error if there are none.
+fn permitted(guard: &EgressGuard, name: &str, found: &[SocketAddr]) -> Result<Vec<SocketAddr>, SendError> {
+    let permitted: Vec<SocketAddr> =
+        found.iter().filter(|address| guard.permits(address.ip())).copied().collect();
+    match (permitted.is_empty(), found.first()) {
+        (true, Some(refused)) => Err(SendError::Refused(format!("{name} ({})", refused.ip()))),
+        _ => Ok(permitted),
     }
 }
 
@@ -183,5 +186,24 @@ fn innermost(error: &reqwest::Error) -> String {
         "request failed".to_owned()
     } else {
         cause.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_all_addresses_of_a_name_only_the_permitted_are_gone_to() {
+        let of = |found: &[&str]| {
+            let found: Vec<SocketAddr> =
+                found.iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), 0)).collect();
+            permitted(&EgressGuard::default(), "name.example", &found)
+                .map(|permitted| permitted.iter().map(|address| address.ip().to_string()).collect::<Vec<_>>())
+        };
+        assert_eq!(of(&["10.0.0.1", "1.1.1.1", "::1", "fd00:ec2::254"]), Ok(vec!["1.1.1.1".to_owned()]));
+        let refused = Err(SendError::Refused("name.example (169.254.169.254)".to_owned()));
+        assert_eq!(of(&["169.254.169.254", "::ffff:10.0.0.1", "64:ff9b::7f00:1"]), refused);
+        assert_eq!(of(&[]), Ok(vec![]));
     }
 }

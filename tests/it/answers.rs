@@ -8,6 +8,7 @@ use watchbell::runtime::{Role, Roles};
 
 use super::support::app::{HUB_KEY, TestApp, seal};
 use super::support::courier::Courier;
+use super::support::keeper::{Closes, Keeper};
 use super::support::receiver::{Manner, Receiver};
 
 const DELIVERED: &str = "SELECT count(*) FROM deliveries WHERE status = 'delivered'";
@@ -247,6 +248,68 @@ async fn an_answer_that_trickles_ends_at_its_deadline_and_its_status_counts() {
         assert_eq!((&attempt["outcome"], &attempt["status_code"]), (&json!(outcome), &json!(status)));
         assert!(attempt["answer"].as_str().unwrap().len() < 1_000);
         assert!(receiver.sent() > 0);
+    }
+}
+
+#[tokio::test]
+async fn headers_that_never_end_are_no_answer_at_the_deadline() {
+    let head = b"HTTP/1.1 200 OK\r\nx-endless: ".to_vec();
+    let (_app, receiver, attempt, _) = received(Manner::Trickle(head)).await;
+    let took = time(&attempt["finished_at"]).duration_since(time(&attempt["started_at"]));
+    assert!(took >= SignedDuration::from_millis(1_900) && took < SignedDuration::from_secs(20), "{took:?}");
+    assert_eq!((&attempt["outcome"], &attempt["status_code"]), (&json!("retry"), &Value::Null));
+    assert!(attempt["error"].as_str().unwrap().contains("no answer within"), "{attempt}");
+    assert!(receiver.sent() > 0);
+}
+
+#[tokio::test]
+async fn headers_and_answers_without_end_cost_a_real_process_no_memory() {
+    let app = TestApp::new(&[NO_RETRY, ("deliver.breaker_failures", "0")]).await;
+    let half_a_gigabyte = 512 << 20;
+    let headers = Manner::Flood(b"HTTP/1.1 200 OK\r\nx-endless: ".to_vec(), half_a_gigabyte);
+    let chunks = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n20000000\r\n".to_vec();
+    let process = app.spawn("deliver");
+    app.owe_one().await;
+    app.wait_for_count(DELIVERED, 1).await;
+    let before = process.resident_bytes();
+    for (name, manner) in [("headers", headers), ("chunks", Manner::Flood(chunks, half_a_gigabyte))] {
+        let receiver = Receiver::start(manner).await;
+        let destination = app.add_hub(name, &receiver.url(), json!({})).await;
+        app.owe(destination, 20).await;
+        let ended = format!(
+            "SELECT count(DISTINCT notification_id) FROM delivery_attempts a JOIN destinations USING (destination_id)
+             WHERE name = '{name}'"
+        );
+        app.wait_for_count(&ended, 20).await;
+        assert!(receiver.sent() < 256 << 20, "{}", receiver.sent());
+        let grown = process.resident_bytes().saturating_sub(before);
+        assert!(grown < 64 << 20, "{name}: {grown}");
+    }
+    assert_eq!(process.terminate().await, Some(0));
+}
+
+/// A receiver that closes a kept connection over a request that it has read, or before it: each request that it read is an
+/// attempt on record, and none was sent twice behind our back.
+#[tokio::test]
+async fn a_kept_connection_that_is_closed_is_a_failed_attempt_and_no_silent_repeat() {
+    for closes in [Closes::OverARequest, Closes::WhileIdle] {
+        let settings = [("deliver.concurrency_per_destination", "1"), ("deliver.breaker_failures", "0")];
+        let app = TestApp::new(&settings).await;
+        let keeper = Keeper::start(closes).await;
+        let destination = app.add_hub("keeper", &keeper.url(), json!({})).await;
+        app.owe(destination, 30).await;
+        let mut courier = Courier::new(&app.config()).await;
+        courier.step_until(&app, DELIVERED, 30).await;
+        let attempts = app.count(RECORDED).await;
+        assert_eq!(keeper.requests() as i64, attempts, "{closes:?}");
+        let unanswered = "SELECT count(*) FROM delivery_attempts WHERE outcome = 'retry'";
+        let unanswered = app.count(unanswered).await;
+        match closes {
+            // Every second request of a connection is not answered.
+            Closes::OverARequest => assert_eq!(unanswered, attempts - 30),
+            Closes::WhileIdle => assert!(keeper.connections() >= 15, "{}", keeper.connections()),
+        }
+        assert!(closes == Closes::WhileIdle || unanswered >= 10, "{unanswered}");
     }
 }
 

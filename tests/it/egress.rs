@@ -34,6 +34,27 @@ async fn what_is_not_public_is_refused_before_anything_connects_and_is_on_record
         "0.0.0.0",
         "2130706433",
         "0x7f.1",
+        "0x7f000001",
+        "0177.0.0.1",
+        "017700000001",
+        "127.1",
+        "127.0.0.1.",
+        "１２７.0.0.1",
+        "100.64.0.1",
+        "172.16.0.1",
+        "192.168.0.1",
+        "198.18.0.1",
+        "203.0.113.9",
+        "224.0.0.1",
+        "255.255.255.255",
+        "[::]",
+        "[::127.0.0.1]",
+        "[64:ff9b::7f00:1]",
+        "[64:ff9b:1::7f00:1]",
+        "[2002:7f00:1::]",
+        "[2001:db8::1]",
+        "[fe80::1]",
+        "[ff02::1]",
         "169.254.169.254",
         "[fd00:ec2::254]",
         "10.0.0.1",
@@ -54,6 +75,21 @@ async fn what_is_not_public_is_refused_before_anything_connects_and_is_on_record
         assert_ne!(app.delivery(id).await["status"], "delivered");
     }
     assert_eq!(receiver.connections(), 0);
+}
+
+/// An address with a zone is no address of the web: it is not even read, and the destination waits for a person.
+#[tokio::test]
+async fn an_address_with_a_zone_is_refused_by_whoever_reads_it_first() {
+    let app = TestApp::new(&[]).await;
+    for host in ["[fe80::1%25lo]", "[fe80::1%lo]", "[::1%25lo]"] {
+        let destination = app.add_hub(host, &format!("http://{host}:9"), json!({})).await;
+        let id = app.owe(destination, 1).await[0];
+        let mut courier = Courier::new(&app.config()).await;
+        let recorded = format!("SELECT count(*) FROM delivery_attempts WHERE notification_id = '{id}'");
+        courier.step_until(&app, &recorded, 1).await;
+        assert_eq!(app.outcomes(id).await, ["hold"], "{host}");
+        assert_eq!(app.destination(destination).await["state"], "held");
+    }
 }
 
 #[tokio::test]

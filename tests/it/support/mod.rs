@@ -8,6 +8,7 @@ pub mod database;
 pub mod faults;
 pub mod heard;
 pub mod house;
+pub mod keeper;
 pub mod load;
 pub mod owed;
 pub mod process;

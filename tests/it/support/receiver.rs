@@ -122,7 +122,7 @@ async fn serve(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
 }
 
 /// Head and body, as long as `content-length` says.
-async fn read_request(stream: &mut TcpStream) -> std::io::Result<()> {
+pub async fn read_request(stream: &mut TcpStream) -> std::io::Result<()> {
     let mut bytes = Vec::new();
     loop {
         if stream.read_buf(&mut bytes).await? == 0 {
