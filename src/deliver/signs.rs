@@ -24,7 +24,7 @@ impl Signs {
         log(id, &change);
         let known = self.changes.entry(id.0).or_default();
         // The last sign of a destination counts, but only a person takes it out of `parked`.
-        if !known.state.as_ref().is_some_and(|(state, _)| *state == "parked") {
+        if known.state.as_ref().is_none_or(|(state, _)| *state != "parked") {
             known.state = match (change.state, known.state.take()) {
                 // Held again for the same reason.
                 (Some(("held", None)), Some(("held", reason))) => Some(("held", reason)),
