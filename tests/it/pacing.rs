@@ -55,6 +55,18 @@ async fn a_rate_is_kept_by_two_processes_together_and_nothing_is_dropped() {
 }
 
 #[tokio::test]
+async fn a_worker_wakes_when_the_next_may_go() {
+    let mut app = paced(json!({ "rate": 10 }), &[]).await;
+    app.owe(app.destination, 25).await;
+    app.start(Roles::of(&[Role::Deliver])).await;
+    app.wait_for_count(DELIVERED, 25).await;
+    let posts = app.hub.received();
+    let took = posts[24].at.duration_since(posts[0].at);
+    assert!(took < SignedDuration::from_secs(15), "one a second is what polling alone would do: {took:?}");
+    app.stop().await;
+}
+
+#[tokio::test]
 async fn what_waits_for_its_turn_is_not_claimed_and_the_rest_goes_on() {
     let app = paced(json!({ "rate": 0.001 }), &[("deliver.concurrency", "4")]).await;
     let quick = app.add_hub("quick", &format!("http://{}", app.hub.address()), json!({})).await;
