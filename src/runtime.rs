@@ -44,6 +44,7 @@ use crate::ingest::resolve::Resolver;
 use crate::ingest::retention::Retention;
 use crate::ingest::stream;
 use crate::ingest::watermark::Watermark;
+use crate::outbox::retention::Retention as HistoryRetention;
 use crate::telemetry::metrics::Metrics;
 
 /// A stage has this long to end what is under way.
@@ -233,6 +234,7 @@ fn maintenance(config: &Config, failed: &CancellationToken) -> anyhow::Result<St
     let stage = Stage::new("maintenance", failed);
     let pool = Pool::new(&config.database, DatabaseRole::Worker, 1)?;
     let retention = Retention::new(pool.clone(), config.ingest.clone());
+    let history = HistoryRetention::new(pool.clone(), config.deliver.clone());
     let cancel = stage.cancel.clone();
     stage.spawn(async move {
         // At once: a service that never lives for an hour drops what is due all the same.
@@ -250,6 +252,9 @@ fn maintenance(config: &Config, failed: &CancellationToken) -> anyhow::Result<St
                     PARTITIONS_RETRY
                 }
             };
+            if let Err(error) = history.once().await {
+                tracing::warn!(%error, "failed to drop the history that was kept long enough, trying again in an hour");
+            }
             if let Err(error) = retention.once().await {
                 tracing::warn!(%error, "failed to drop the days that were kept long enough, trying again in an hour");
             }

@@ -79,6 +79,8 @@ section! {
 section! {
     /// From owed notifications to receivers.
     Deliver {
+        dead_keep_days: u32,
+        history_keep_days: u32,
         concurrency: usize,
         concurrency_per_destination: usize,
         lease_seconds: u64,

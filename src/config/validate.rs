@@ -51,6 +51,14 @@ impl Config {
             return Err(("ingest.accepted_days", format!("must be at most {HIGHEST_DAYS}")));
         }
         for (key, days) in [
+            ("deliver.dead_keep_days", self.deliver.dead_keep_days),
+            ("deliver.history_keep_days", self.deliver.history_keep_days),
+        ] {
+            if days > HIGHEST_DAYS {
+                return Err((key, format!("must be at most {HIGHEST_DAYS}")));
+            }
+        }
+        for (key, days) in [
             ("ingest.readings_keep_days", self.ingest.readings_keep_days),
             ("ingest.rollups_keep_days", self.ingest.rollups_keep_days),
         ] {

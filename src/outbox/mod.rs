@@ -12,3 +12,4 @@ pub mod expire;
 pub mod heartbeat;
 pub mod redrive;
 pub mod rescue;
+pub mod retention;

@@ -24,6 +24,7 @@ mod egress;
 mod flapping;
 mod grouping;
 mod heartbeat;
+mod history;
 mod horizon;
 mod ingest;
 mod isolation;

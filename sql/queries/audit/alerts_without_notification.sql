@@ -5,6 +5,7 @@ SELECT count(*)
 FROM alert_events e
 JOIN alerts a ON a.alert_id = e.alert_id
 WHERE e.kind IN ('opened', 'reopened') AND e.disposition IN ('notified', 'grouped')
+  AND e.at >= (SELECT starts_at FROM history)
   AND NOT EXISTS (
     SELECT FROM rule_versions v
     WHERE v.rule_id = a.rule_id

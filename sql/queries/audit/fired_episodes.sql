@@ -46,4 +46,4 @@ SELECT count(*) AS fired,
        )) AS unrouted
 FROM alert_events e
 JOIN alerts a ON a.alert_id = e.alert_id
-WHERE e.kind IN ('opened', 'reopened')
+WHERE e.kind IN ('opened', 'reopened') AND e.at >= (SELECT starts_at FROM history)

@@ -1,0 +1,2 @@
+-- $1 days to keep
+SELECT drop_expired_history($1)

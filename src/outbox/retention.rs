@@ -1,0 +1,76 @@
+//! The end of the history: whole days of notifications and their attempts are dropped; before that, a dead letter that nobody
+//! sent again is `abandoned`.
+//!
+//! Invariant: no day is dropped that holds something owed, or dead and not abandoned (`drop_expired_history` in the schema
+//! holds it). Whatever was told stays on the record for as long as its day does.
+
+use jiff::civil::Date;
+
+use crate::config;
+use crate::db::error::DatabaseError;
+use crate::db::pool::Pool;
+
+const ABANDON: &str = include_str!("../../sql/queries/outbox/abandon.sql");
+const DROP_EXPIRED: &str = include_str!("../../sql/queries/outbox/drop_expired_history.sql");
+
+/// Abandons and drops what has waited and been kept long enough.
+pub struct Retention {
+    pool: Pool,
+    settings: config::Deliver,
+}
+
+/// What was done.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Expired {
+    /// Dead letters that became abandoned.
+    pub abandoned: u64,
+    /// Days (UTC) that were dropped, the oldest first.
+    pub dropped: Vec<Date>,
+}
+
+impl Retention {
+    /// Works through `pool`, of the worker role.
+    pub fn new(pool: Pool, settings: config::Deliver) -> Self {
+        Self { pool, settings }
+    }
+
+    /// Does all that is due, each day in a transaction of its own.
+    ///
+    /// # Errors
+    /// If the database is away or refuses. A lock that was not to be had is no error: what is due stays due.
+    pub async fn once(&self) -> Result<Expired, DatabaseError> {
+        // More than fits is more than anybody has.
+        let days = |days: u32| i32::try_from(days).unwrap_or(i32::MAX);
+        let client = self.pool.get().await?;
+        let mut expired = Expired::default();
+        if self.settings.dead_keep_days > 0 {
+            expired.abandoned = client.execute(ABANDON, &[&days(self.settings.dead_keep_days)]).await?;
+        }
+        if expired.abandoned > 0 {
+            tracing::warn!(
+                abandoned = expired.abandoned,
+                "dead notifications that nobody sent again are abandoned"
+            );
+        }
+        while self.settings.history_keep_days > 0 {
+            let dropped = client.query_one(DROP_EXPIRED, &[&days(self.settings.history_keep_days)]).await;
+            match dropped.map_err(DatabaseError::from) {
+                Ok(row) => match row.get::<_, Option<Date>>(0) {
+                    Some(day) => {
+                        tracing::info!(%day, "dropped a day of notifications that was kept long enough");
+                        expired.dropped.push(day);
+                    }
+                    None => break,
+                },
+                Err(error) if error.is_lock_timeout() => {
+                    tracing::info!(
+                        "a day of notifications is due to be dropped and in use, trying again in an hour"
+                    );
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(expired)
+    }
+}
