@@ -316,7 +316,7 @@ $$;
 REVOKE ALL ON FUNCTION told_beside(uuid) FROM PUBLIC;
 
 -- Owes a dead notification again, for the tenant of the transaction: same id, same body, attempts numbered on. The API role
--- may do this and no other thing to the outbox. What comes after it and is owed waits for it again, and it waits for what comes
+-- may do this and no other thing to the outbox. What was abandoned stays so. What comes after it and is owed waits for it again, and it waits for what comes
 -- before it. Returns 'redriven'; 'overtaken', if what comes after it was accepted or is under way, and it is not forced; or the
 -- status that is in the way; NULL: no such notification. Of two at once, one finds the dead letter and the other finds it owed.
 DROP FUNCTION redrive_notification(uuid, uuid, text, text);
@@ -326,7 +326,9 @@ AS $$
 DECLARE
   letter dead_letters;
 BEGIN
-  SELECT * INTO letter FROM dead_letters WHERE notification_id = wanted AND tenant_id = current_tenant_id() FOR UPDATE;
+  SELECT * INTO letter FROM dead_letters
+  WHERE notification_id = wanted AND tenant_id = current_tenant_id() AND abandoned_at IS NULL
+  FOR UPDATE;
   IF NOT FOUND THEN
     RETURN (SELECT status FROM deliveries WHERE notification_id = wanted AND tenant_id = current_tenant_id());
   END IF;

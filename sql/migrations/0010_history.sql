@@ -64,29 +64,3 @@ END
 $$;
 REVOKE ALL ON FUNCTION drop_expired_history(int) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION drop_expired_history(int) TO watchbell_worker;
-
--- As before, but what was abandoned stays so.
-CREATE OR REPLACE FUNCTION redrive_notification(wanted uuid, action uuid, who text, why text) RETURNS text
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
-AS $$
-DECLARE
-  letter dead_letters;
-BEGIN
-  DELETE FROM dead_letters
-  WHERE notification_id = wanted AND tenant_id = current_tenant_id() AND abandoned_at IS NULL
-  RETURNING * INTO letter;
-  IF NOT FOUND THEN
-    RETURN (SELECT status FROM deliveries WHERE notification_id = wanted AND tenant_id = current_tenant_id());
-  END IF;
-  INSERT INTO outbox (notification_id, tenant_id, destination_id, held_before, attempts, lane_class)
-  SELECT n.notification_id, n.tenant_id, n.destination_id,
-         (SELECT held_seconds_until_now(d) FROM destinations d WHERE d.destination_id = n.destination_id),
-         coalesce((SELECT max(attempt) FROM delivery_attempts d WHERE d.notification_id = n.notification_id), 0),
-         coalesce(array_position(ARRAY['critical', 'error', 'warning', 'info'], a.severity) - 1, 0)
-  FROM notifications n LEFT JOIN alerts a USING (alert_id)
-  WHERE n.notification_id = wanted;
-  INSERT INTO admin_actions (action_id, tenant_id, actor, action, target, reason)
-  VALUES (action, letter.tenant_id, who, 'notification.redriven', wanted::text, why);
-  RETURN 'redriven';
-END
-$$;

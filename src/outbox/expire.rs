@@ -2,6 +2,7 @@
 
 use deadpool_postgres::Transaction;
 
+use super::chain::release;
 use crate::db::error::DatabaseError;
 use crate::model::ids::{DestinationId, NotificationId};
 
@@ -18,7 +19,7 @@ pub struct Shut {
     pub reason: &'static str,
 }
 
-/// Makes dead letters of at most `most` rows that are over their horizons. Returns which.
+/// Makes dead letters of at most `most` rows that are over their horizons, and releases what waited for them. Returns which.
 ///
 /// # Errors
 /// If the database is away.
@@ -35,5 +36,7 @@ pub async fn expire(
     let reasons: Vec<_> = shut.iter().map(|shut| shut.reason).collect();
     let statement = transaction.prepare_cached(EXPIRE).await?;
     let rows = transaction.query(&statement, &[&destinations, &horizons, &reasons, &most]).await?;
-    Ok(rows.iter().map(|row| NotificationId(row.get(0))).collect())
+    let gone: Vec<_> = rows.iter().map(|row| row.get(0)).collect();
+    release(transaction, &gone).await?;
+    Ok(gone.into_iter().map(NotificationId).collect())
 }

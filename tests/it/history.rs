@@ -114,9 +114,10 @@ async fn a_dead_letter_that_nobody_sends_again_is_abandoned_and_its_day_can_go()
     let again = async |id: Uuid| {
         let mut client = Pool::new(&database.config.database, Role::Api, 1).unwrap().get().await.unwrap();
         let scoped = watchbell::db::tenant_scope::begin_change(&mut client, house.tenant.0).await.unwrap();
-        let redriven = redrive(&*scoped, NotificationId(id), "somebody", &Reason::parse("mended").unwrap())
-            .await
-            .unwrap();
+        let redriven =
+            redrive(&*scoped, NotificationId(id), "somebody", &Reason::parse("mended").unwrap(), false)
+                .await
+                .unwrap();
         scoped.commit().await.unwrap();
         redriven
     };

@@ -18,6 +18,7 @@ use crate::cli::bench::owing::{self, notification};
 use crate::config::Config;
 use crate::db::pool::{Pool, Role};
 use crate::model::ids::DestinationId;
+use crate::outbox::chain::Owed;
 use crate::outbox::enqueue::enqueue;
 
 const COMMIT_TIMES: &str = include_str!("../../../../sql/queries/bench/commit_times.sql");
@@ -40,7 +41,7 @@ pub async fn owe_one(
     let owed = notification(ground.tenant, to, 0);
     let mut client = pool.get().await?;
     let transaction = client.transaction().await?;
-    enqueue(&transaction, std::slice::from_ref(&owed)).await?;
+    enqueue(&transaction, std::slice::from_ref(&owed), &Owed::default()).await?;
     transaction.commit().await?;
     courier.owed.notify_one();
     Ok((owed.id.0, Timestamp::now()))
