@@ -353,7 +353,7 @@ BEGIN
   SELECT n.notification_id, n.tenant_id, n.destination_id,
          (SELECT held_seconds_until_now(d) FROM destinations d WHERE d.destination_id = n.destination_id),
          coalesce((SELECT max(attempt) FROM delivery_attempts d WHERE d.notification_id = n.notification_id), 0),
-         coalesce(array_position(ARRAY['critical', 'error', 'warning', 'info'], a.severity) - 1, 0),
+         2 * coalesce(array_position(ARRAY['critical', 'error', 'warning', 'info'], a.severity) - 1, 0) + 1,
          CASE WHEN EXISTS (SELECT FROM outbox_blocked b WHERE b.notification_id = wanted) THEN 'infinity' ELSE now() END
   FROM notifications n LEFT JOIN alerts a USING (alert_id)
   WHERE n.notification_id = wanted;

@@ -19,6 +19,7 @@ use crate::model::destination::Kind;
 use crate::model::ids::{DestinationId, NotificationId, WorkerId};
 use crate::outbox::claim::Lane;
 use crate::outbox::expire::Shut;
+use crate::outbox::floors::Floors;
 use crate::retry::RetryPolicy;
 use crate::telemetry::metrics::{ByState, Metrics};
 
@@ -59,6 +60,9 @@ struct Entry {
     known: Arc<Known>,
     door: Door,
     in_flight: usize,
+    floors: Floors,
+    /// Nothing more was due, and nobody has said since that something may be.
+    is_dry: bool,
 }
 
 /// The attempt by which a destination spoke.
@@ -123,7 +127,9 @@ impl Lanes {
                 let known = Arc::new(known(row, id, settings, key));
                 let entry = match self.entries.remove(&id) {
                     Some(entry) => Entry { known, ..entry },
-                    None => Entry { known, door: Door::new(), in_flight: 0 },
+                    None => {
+                        Entry { known, door: Door::new(), in_flight: 0, floors: Floors::NONE, is_dry: false }
+                    }
                 };
                 entries.insert(id, entry);
             }
@@ -180,9 +186,36 @@ impl Lanes {
                 };
                 let slots = entry.door.slots(share, entry.in_flight, now);
                 let slots = i32::try_from(slots).unwrap_or(i32::MAX);
-                (slots > 0).then_some(Lane { destination: *id, slots, lease: entry.known.lease })
+                let Entry { floors, is_dry, .. } = *entry;
+                let lane = Lane { destination: *id, slots, lease: entry.known.lease, floors, is_dry };
+                (slots > 0 && !is_dry).then_some(lane)
             })
             .collect()
+    }
+
+    /// What a claim, which is committed, found out about these.
+    pub fn note_claimed(&mut self, lanes: &[Lane]) {
+        for lane in lanes {
+            if let Some(entry) = self.entries.get_mut(&lane.destination) {
+                entry.floors = lane.floors;
+                entry.is_dry = lane.is_dry;
+            }
+        }
+    }
+
+    /// Something may be due in any of them.
+    pub fn stir(&mut self) {
+        for entry in self.entries.values_mut() {
+            entry.is_dry = false;
+        }
+    }
+
+    /// Something may be due in any of them, however long ago: floors are forgotten.
+    pub fn sweep(&mut self) {
+        self.stir();
+        for entry in self.entries.values_mut() {
+            entry.floors = Floors::NONE;
+        }
     }
 
     /// Whether leave must be asked for before something is claimed for it: it is probed, or it has a rate.
@@ -256,6 +289,7 @@ impl Lanes {
     pub fn distrust(&mut self) {
         self.config_version = None;
         self.refreshed_at = None;
+        self.sweep();
     }
 }
 

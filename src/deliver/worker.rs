@@ -30,6 +30,8 @@ use crate::telemetry::metrics::{ByOutcome, Metrics};
 const POLL_EVERY: Duration = Duration::from_secs(1);
 /// After a failed turn.
 const PAUSE: Duration = Duration::from_millis(250);
+/// What ended waits so long, at most, for others that end too.
+const GATHER: Duration = Duration::from_millis(5);
 /// What died while its destination was left alone is buried so many at a time.
 const EXPIRE_AT_ONCE: i64 = 500;
 /// Between the end of a request and the end of its lease, at the least.
@@ -93,10 +95,15 @@ impl Worker {
     /// Takes turns until cancelled; then lets the requests under way end and puts them on the record. `owed` rings when
     /// something was enqueued here; it only saves waiting for the poll.
     pub async fn run(mut self, owed: Arc<Notify>, cancel: CancellationToken) {
+        let mut swept_at = Instant::now();
         while !cancel.is_cancelled() {
             // Armed before the look.
             let ring = owed.notified();
-            let wait = match self.step().await {
+            if swept_at.elapsed() >= POLL_EVERY {
+                self.lanes.sweep();
+                swept_at = Instant::now();
+            }
+            let wait = match self.turn().await {
                 Ok(Step::Worked(_)) if self.requests.is_empty() => continue,
                 Ok(_) => self.until_due(),
                 Err(error) => {
@@ -105,9 +112,9 @@ impl Worker {
                 }
             };
             tokio::select! {
-                () = ring => {}
-                () = self.next_ended(), if !self.requests.is_empty() => {}
-                () = tokio::time::sleep(wait) => {}
+                () = ring => self.lanes.stir(),
+                () = self.enough_ended(), if !self.requests.is_empty() => {}
+                () = tokio::time::sleep(wait) => self.lanes.stir(),
                 () = cancel.cancelled() => {}
             }
         }
@@ -116,11 +123,17 @@ impl Worker {
         }
     }
 
-    /// One turn: what ended goes on the record, what may start is claimed and started.
+    /// One turn that looks at everything: what ended goes on the record, what may start is claimed and started.
     ///
     /// # Errors
     /// If the database is away; what ended is kept for the next turn.
     pub async fn step(&mut self) -> Result<Step, DatabaseError> {
+        self.lanes.sweep();
+        self.turn().await
+    }
+
+    /// One turn, for the lanes in which something may be due.
+    async fn turn(&mut self) -> Result<Step, DatabaseError> {
         self.collect_ended();
         let result = self.take_turn().await;
         if let Err(error) = &result {
@@ -161,12 +174,13 @@ impl Worker {
         let mut lanes = if free > 0 { self.lanes.free(&self.settings) } else { Vec::new() };
         let leave = leave::ask(&transaction, &mut self.lanes, &mut lanes).await?;
         let attempts = match id {
-            Some(id) => claim(&transaction, id, &lanes, free).await?,
+            Some(id) => claim(&transaction, id, &mut lanes, free).await?,
             None => Vec::new(),
         };
         leave::take(&transaction, &mut self.lanes, leave, &attempts).await?;
         let expired = self.expire(&transaction).await?;
         transaction.commit().await?;
+        self.lanes.note_claimed(&lanes);
         for id in late {
             tracing::warn!(notification_id = %id, "an answer came after the row was taken over, it is kept as late");
         }
@@ -217,6 +231,19 @@ impl Worker {
         while let Some(ended) = self.requests.try_join_next_with_id() {
             self.note_ended(ended);
         }
+    }
+
+    /// Waits until a turn is worth its commit: until half of what is under way has ended, or what ended first has waited long enough
+    /// for others. A turn for each request would cost more than the requests.
+    async fn enough_ended(&mut self) {
+        self.next_ended().await;
+        let gathered = async {
+            while self.requests.len() > self.ended.len() {
+                self.next_ended().await;
+            }
+        };
+        // Whoever is cut off here loses nothing: what ended is noted.
+        let _ = tokio::time::timeout(GATHER, gathered).await;
     }
 
     async fn next_ended(&mut self) {

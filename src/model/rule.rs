@@ -22,6 +22,9 @@ pub enum Severity {
     Info,
 }
 
+/// Places in a lane: two for each severity.
+pub const LANE_CLASSES: usize = 8;
+
 impl Severity {
     /// As it stands in SQL and JSON.
     pub fn as_str(self) -> &'static str {
@@ -38,9 +41,10 @@ impl Severity {
         [Self::Critical, Self::Error, Self::Warning, Self::Info].into_iter().find(|s| s.as_str() == text)
     }
 
-    /// The place in its destination's lane: lower is sent first.
+    /// Its place in its destination's lane, before any attempt: lower is sent first. What failed comes after others of its
+    /// severity, one place on.
     pub fn lane_class(self) -> i16 {
-        self as i16
+        2 * self as i16
     }
 
     /// Whether it is worse than another.

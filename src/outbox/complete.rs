@@ -1,14 +1,22 @@
-//! Completing: outcomes go on the record, and rows leave the outbox or wait for their next attempt. One statement, and
-//! one that releases what waited for those that left.
+//! Completing: outcomes go on the record, and rows leave the outbox or wait for their next attempt. One statement for what was
+//! delivered; and if there is any, one for what was not, one for what its worker has not in flight any more, and one that releases
+//! what waited for those that left.
+
+use std::collections::HashSet;
 
 use deadpool_postgres::Transaction;
+use jiff::Timestamp;
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
 
 use super::chain::release;
 use crate::db::error::DatabaseError;
 use crate::model::delivery::{Completion, Outcome};
 use crate::model::ids::{NotificationId, WorkerId};
 
-const COMPLETE: &str = include_str!("../../sql/queries/outbox/complete.sql");
+const COMPLETE_DELIVERED: &str = include_str!("../../sql/queries/outbox/complete_delivered.sql");
+const COMPLETE_FAILED: &str = include_str!("../../sql/queries/outbox/complete_failed.sql");
+const COMPLETE_LATE: &str = include_str!("../../sql/queries/outbox/complete_late.sql");
 
 /// Writes what became of attempts. One whose row somebody took over meanwhile is kept as a late record: it can't undo
 /// what the other does, except that a known acceptance ends a row that nobody has in flight. Returns the late ones.
@@ -20,53 +28,179 @@ pub async fn complete(
     worker: WorkerId,
     completions: &[Completion],
 ) -> Result<Vec<NotificationId>, DatabaseError> {
-    if completions.is_empty() {
-        return Ok(Vec::new());
+    let mut ordered: Vec<&Completion> = completions.iter().collect();
+    // Whoever locks many rows does it in one order.
+    ordered.sort_unstable_by_key(|completion| (completion.notification, completion.number));
+    let (delivered, failed): (Vec<_>, Vec<_>) =
+        ordered.into_iter().partition(|completion| completion.outcome == Outcome::Delivered);
+    let mut written = Written::default();
+    complete_delivered(transaction, worker, &delivered, &mut written).await?;
+    complete_failed(transaction, worker, &failed, &mut written).await?;
+    let mut late = Vec::new();
+    if written.fenced.len() < completions.len() {
+        let mut others = [delivered, failed].concat();
+        others.retain(|completion| !written.fenced.contains(&(completion.notification.0, completion.number)));
+        late = complete_late(transaction, worker, &others, &mut written.gone).await?;
     }
-    let each = || completions.iter();
-    let ids: Vec<_> = each().map(|c| c.notification.0).collect();
-    let numbers: Vec<_> = each().map(|c| c.number).collect();
-    let tenants: Vec<_> = each().map(|c| c.tenant.0).collect();
-    let destinations: Vec<_> = each().map(|c| c.destination.0).collect();
-    let outcomes: Vec<_> = each().map(|c| c.outcome.as_str()).collect();
-    let waits: Vec<_> = each().map(|c| wait_seconds(&c.outcome)).collect();
-    let reasons: Vec<_> = each().map(|c| dead_reason(&c.outcome)).collect();
-    let started: Vec<_> = each().map(|c| c.record.started_at).collect();
-    let finished: Vec<_> = each().map(|c| c.record.finished_at).collect();
-    let codes: Vec<_> = each().map(|c| c.record.status_code.map(i32::from)).collect();
-    let errors: Vec<_> = each().map(|c| c.record.error.as_deref()).collect();
-    let warnings: Vec<_> = each().map(|c| c.record.warning.as_deref()).collect();
-    let answers: Vec<_> = each().map(|c| c.record.answer.as_deref()).collect();
-    let hashes: Vec<_> = each().map(|c| c.record.body_sha256.as_slice()).collect();
-    let external: Vec<_> = each().map(|c| c.record.external_id.as_deref()).collect();
-    let statement = transaction.prepare_cached(COMPLETE).await?;
-    let rows = transaction
-        .query(
+    release(transaction, &written.gone).await?;
+    Ok(late)
+}
+
+/// What is on record now.
+#[derive(Debug, Default)]
+struct Written {
+    /// The attempts that this worker still had in flight.
+    fenced: HashSet<(Uuid, i32)>,
+    /// What left the outbox.
+    gone: Vec<Uuid>,
+}
+
+/// The common case: each left the outbox, if this worker still had it in flight.
+async fn complete_delivered(
+    transaction: &Transaction<'_>,
+    worker: WorkerId,
+    completions: &[&Completion],
+    written: &mut Written,
+) -> Result<(), DatabaseError> {
+    if completions.is_empty() {
+        return Ok(());
+    }
+    let statement = transaction.prepare_cached(COMPLETE_DELIVERED).await?;
+    let columns = Columns::of(completions);
+    let Columns { ids, numbers, tenants, destinations, started, finished, codes, .. } = &columns;
+    let Columns { warnings, answers, hashes, external, .. } = &columns;
+    let row = transaction
+        .query_one(
             &statement,
             &[
                 &worker.0,
-                &ids,
-                &numbers,
-                &tenants,
-                &destinations,
-                &outcomes,
-                &waits,
-                &reasons,
-                &started,
-                &finished,
-                &codes,
-                &errors,
-                &warnings,
-                &answers,
-                &hashes,
-                &external,
+                ids,
+                numbers,
+                tenants,
+                destinations,
+                started,
+                finished,
+                codes,
+                warnings,
+                answers,
+                hashes,
+                external,
             ],
         )
         .await?;
-    let (late, gone): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row.get(1));
-    let gone: Vec<_> = gone.iter().map(|row| row.get(0)).collect();
-    release(transaction, &gone).await?;
-    Ok(late.iter().map(|row| NotificationId(row.get(0))).collect())
+    let ended: Vec<Uuid> = row.try_get::<_, Option<_>>(0)?.unwrap_or_default();
+    let numbers: Vec<i32> = row.try_get::<_, Option<_>>(1)?.unwrap_or_default();
+    written.gone.extend(&ended);
+    written.fenced.extend(ended.into_iter().zip(numbers));
+    Ok(())
+}
+
+/// Each waits for its next attempt, or is given up, if this worker still had it in flight.
+async fn complete_failed(
+    transaction: &Transaction<'_>,
+    worker: WorkerId,
+    completions: &[&Completion],
+    written: &mut Written,
+) -> Result<(), DatabaseError> {
+    if completions.is_empty() {
+        return Ok(());
+    }
+    let statement = transaction.prepare_cached(COMPLETE_FAILED).await?;
+    let columns = Columns::of(completions);
+    let waits: Vec<_> = completions.iter().map(|c| wait_seconds(&c.outcome)).collect();
+    let reasons: Vec<_> = completions.iter().map(|c| dead_reason(&c.outcome)).collect();
+    let mut parameters = columns.all(&worker.0);
+    parameters.extend([&waits as Parameter<'_>, &reasons]);
+    for row in transaction.query(&statement, &parameters).await? {
+        let id = row.try_get(0)?;
+        written.fenced.insert((id, row.try_get(1)?));
+        if row.try_get(2)? {
+            written.gone.push(id);
+        }
+    }
+    Ok(())
+}
+
+/// What this worker has not in flight any more. Returns the late ones.
+async fn complete_late(
+    transaction: &Transaction<'_>,
+    worker: WorkerId,
+    completions: &[&Completion],
+    gone: &mut Vec<Uuid>,
+) -> Result<Vec<NotificationId>, DatabaseError> {
+    let statement = transaction.prepare_cached(COMPLETE_LATE).await?;
+    let columns = Columns::of(completions);
+    let mut late = Vec::new();
+    for row in transaction.query(&statement, &columns.all(&worker.0)).await? {
+        let id = row.try_get(0)?;
+        if row.try_get(1)? {
+            late.push(NotificationId(id));
+        } else {
+            gone.push(id);
+        }
+    }
+    Ok(late)
+}
+
+type Parameter<'a> = &'a (dyn ToSql + Sync);
+
+/// Completions, column by column.
+struct Columns<'a> {
+    ids: Vec<Uuid>,
+    numbers: Vec<i32>,
+    tenants: Vec<i32>,
+    destinations: Vec<Uuid>,
+    outcomes: Vec<&'static str>,
+    started: Vec<Timestamp>,
+    finished: Vec<Timestamp>,
+    codes: Vec<Option<i32>>,
+    errors: Vec<Option<&'a str>>,
+    warnings: Vec<Option<&'a str>>,
+    answers: Vec<Option<&'a str>>,
+    hashes: Vec<&'a [u8]>,
+    external: Vec<Option<&'a str>>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(completions: &[&'a Completion]) -> Self {
+        let each = || completions.iter();
+        Self {
+            ids: each().map(|c| c.notification.0).collect(),
+            numbers: each().map(|c| c.number).collect(),
+            tenants: each().map(|c| c.tenant.0).collect(),
+            destinations: each().map(|c| c.destination.0).collect(),
+            outcomes: each().map(|c| c.outcome.as_str()).collect(),
+            started: each().map(|c| c.record.started_at).collect(),
+            finished: each().map(|c| c.record.finished_at).collect(),
+            codes: each().map(|c| c.record.status_code.map(i32::from)).collect(),
+            errors: each().map(|c| c.record.error.as_deref()).collect(),
+            warnings: each().map(|c| c.record.warning.as_deref()).collect(),
+            answers: each().map(|c| c.record.answer.as_deref()).collect(),
+            hashes: each().map(|c| c.record.body_sha256.as_slice()).collect(),
+            external: each().map(|c| c.record.external_id.as_deref()).collect(),
+        }
+    }
+
+    fn all<'b>(&'b self, worker: &'b Uuid) -> Vec<Parameter<'b>> {
+        let Self { ids, numbers, tenants, destinations, outcomes, started, finished, .. } = self;
+        let Self { codes, errors, warnings, answers, hashes, external, .. } = self;
+        vec![
+            worker,
+            ids,
+            numbers,
+            tenants,
+            destinations,
+            outcomes,
+            started,
+            finished,
+            codes,
+            errors,
+            warnings,
+            answers,
+            hashes,
+            external,
+        ]
+    }
 }
 
 fn wait_seconds(outcome: &Outcome) -> f64 {

@@ -9,6 +9,7 @@ pub mod claim;
 pub mod complete;
 pub mod enqueue;
 pub mod expire;
+pub mod floors;
 pub mod heartbeat;
 pub mod redrive;
 pub mod rescue;

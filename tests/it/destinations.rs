@@ -107,7 +107,7 @@ async fn the_engine_may_take_longer_than_any_other_receiver() {
     app.start(Roles::all()).await;
     app.publish(temperature(91.0, 1)).await;
     status(&app, "in_flight").await;
-    let lease = "SELECT extract(epoch FROM next_attempt_at - leased_at)::bigint FROM outbox";
+    let lease = "SELECT extract(epoch FROM leased_until - leased_at)::bigint FROM outbox";
     assert_eq!(app.count(lease).await, 35);
     // A request to a hub would have ended after a second; this one is still under way after two.
     let old = "SELECT count(*) FROM outbox WHERE status = 'in_flight' AND attempts = 1

@@ -87,7 +87,7 @@ async fn a_claim_and_the_end_at_once_send_what_opened_or_take_it_back_and_never_
     let mut worker = connect(&bench.app).await;
     let claiming = worker.transaction().await.unwrap();
     let claim = "UPDATE outbox SET status = 'in_flight', attempts = 1, leased_by = gen_random_uuid(), leased_at = now(),
-        next_attempt_at = now() + interval '1 minute' WHERE notification_id IN (SELECT notification_id FROM outbox FOR UPDATE)";
+        leased_until = now() + interval '1 minute' WHERE notification_id IN (SELECT notification_id FROM outbox FOR UPDATE)";
     claiming.batch_execute(claim).await.unwrap();
     bench.commit(&[(1.0, 50.0)]).await;
     let looker = connect(&bench.app).await;

@@ -1,3 +1,3 @@
 SELECT count(*)
 FROM outbox o JOIN destinations d USING (destination_id)
-WHERE o.next_attempt_at < now() - interval '1 minute' AND d.state = 'active'
+WHERE coalesce(o.leased_until, o.next_attempt_at) < now() - interval '1 minute' AND d.state = 'active'

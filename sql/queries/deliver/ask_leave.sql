@@ -4,10 +4,11 @@
 WITH asked AS MATERIALIZED (
   SELECT a.* FROM unnest($1::uuid[], $2::int[], $3::float8[], $4::int[]) AS a (destination_id, slots, rate, burst)
   WHERE EXISTS (
-    SELECT FROM generate_series(0, 3) AS class (lane_class)
+    SELECT FROM generate_series(0, 7) AS class (lane_class)
     CROSS JOIN LATERAL (
       SELECT FROM outbox o
       WHERE o.destination_id = a.destination_id AND o.lane_class = class.lane_class AND o.next_attempt_at <= now()
+        AND (o.leased_until IS NULL OR o.leased_until <= now())
       LIMIT 1) AS due)
 ), allowed AS MATERIALIZED (
   SELECT d.destination_id,

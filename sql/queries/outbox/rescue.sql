@@ -6,7 +6,8 @@ WITH lost AS MATERIALIZED (
   ORDER BY o.notification_id
   FOR UPDATE OF o
 ), owed_again AS (
-  UPDATE outbox o SET status = 'retrying', next_attempt_at = now(), leased_by = NULL, leased_at = NULL
+  UPDATE outbox o SET status = 'retrying', next_attempt_at = now(), lane_class = o.lane_class | 1,
+      leased_by = NULL, leased_at = NULL, leased_until = NULL
   FROM lost WHERE o.notification_id = lost.notification_id AND NOT lost.accepted
 ), ended AS (
   -- An earlier attempt was accepted, as its late answer said: nothing is sent again.

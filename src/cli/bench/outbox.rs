@@ -17,6 +17,7 @@ use super::owing;
 use crate::db::pool::{Pool, Role};
 use crate::model::ids::{DestinationId, NotificationId};
 use crate::outbox::claim::Lane;
+use crate::outbox::floors::Floors;
 
 /// Rows of a turn.
 const BATCH: usize = 100;
@@ -161,7 +162,13 @@ async fn drain(
     let slots = i32::try_from(BATCH / DESTINATIONS)?;
     let lanes: Vec<Lane> = destinations
         .iter()
-        .map(|destination| Lane { destination: *destination, slots, lease: LEASE })
+        .map(|destination| Lane {
+            destination: *destination,
+            slots,
+            lease: LEASE,
+            floors: Floors::NONE,
+            is_dry: false,
+        })
         .collect();
     let wal_before = wal(ground).await?;
     let (before, start) = (ground.cpu(None), Instant::now());

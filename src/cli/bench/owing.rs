@@ -58,7 +58,7 @@ pub fn notification(tenant: TenantId, destination: DestinationId, number: usize)
         chains: Vec::new(),
         destination,
         event: Happening::Opened,
-        lane_class: (number % CLASSES) as i16,
+        lane_class: 2 * (number % CLASSES) as i16,
         body: body(id),
         superseded_by: None,
         supersedes: Vec::new(),

@@ -1,5 +1,7 @@
 //! Our own path: turns as the worker takes them, where every request is answered at once with an acceptance.
 
+use std::time::{Duration, Instant};
+
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
@@ -10,10 +12,13 @@ use crate::model::delivery::{Attempt, Completion, Outcome, Record};
 use crate::model::ids::WorkerId;
 use crate::outbox::claim::{Lane, claim};
 use crate::outbox::complete::complete;
+use crate::outbox::floors::Floors;
 use crate::outbox::heartbeat;
 
+/// As the worker does.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// Longer than a run.
-const TIME_TO_LIVE: std::time::Duration = std::time::Duration::from_secs(3600);
+const TIME_TO_LIVE: Duration = Duration::from_secs(3600);
 
 /// A worker that takes turns until nothing is due: what it claimed before is completed, the next rows are claimed.
 ///
@@ -23,11 +28,16 @@ pub async fn take(pool: Pool, mut lanes: Vec<Lane>) -> anyhow::Result<()> {
     let worker = WorkerId::new();
     heartbeat::register(&pool.get().await?, worker, "bench", TIME_TO_LIVE).await?;
     let mut ended: Vec<Completion> = Vec::new();
+    let mut swept_at = Instant::now();
     loop {
+        if swept_at.elapsed() >= SWEEP_EVERY {
+            lanes.iter_mut().for_each(|lane| lane.floors = Floors::NONE);
+            swept_at = Instant::now();
+        }
         let mut client = pool.get().await?;
         let transaction = client.transaction().await?;
         complete(&transaction, worker, &ended).await?;
-        let attempts = claim(&transaction, worker, &lanes, BATCH).await?;
+        let attempts = claim(&transaction, worker, &mut lanes, BATCH).await?;
         transaction.commit().await?;
         if attempts.is_empty() {
             return Ok(());
