@@ -2,7 +2,8 @@
 //! sent again is `abandoned`.
 //!
 //! Invariant: no day is dropped that holds something owed, or dead and not abandoned (`drop_expired_history` in the schema
-//! holds it). Whatever was told stays on the record for as long as its day does.
+//! holds it). Whatever was told stays on the record for as long as its day does. Chains are forgotten after the last that was
+//! told in them (`prune_chains` in the schema says why the order does not suffer).
 
 use jiff::civil::Date;
 
@@ -12,6 +13,10 @@ use crate::db::pool::Pool;
 
 const ABANDON: &str = include_str!("../../sql/queries/outbox/abandon.sql");
 const DROP_EXPIRED: &str = include_str!("../../sql/queries/outbox/drop_expired_history.sql");
+const PRUNE_CHAINS: &str = include_str!("../../sql/queries/outbox/prune_chains.sql");
+
+/// Rows that are abandoned or forgotten in one transaction: nobody waits long for a lock on one of them.
+const ROWS_AT_ONCE: u16 = 1000;
 
 /// Abandons and drops what has waited and been kept long enough.
 pub struct Retention {
@@ -26,6 +31,8 @@ pub struct Expired {
     pub abandoned: u64,
     /// Days (UTC) that were dropped, the oldest first.
     pub dropped: Vec<Date>,
+    /// Chains that were forgotten.
+    pub chains: u64,
 }
 
 impl Retention {
@@ -43,8 +50,13 @@ impl Retention {
         let days = |days: u32| i32::try_from(days).unwrap_or(i32::MAX);
         let client = self.pool.get().await?;
         let mut expired = Expired::default();
-        if self.settings.dead_keep_days > 0 {
-            expired.abandoned = client.execute(ABANDON, &[&days(self.settings.dead_keep_days)]).await?;
+        while self.settings.dead_keep_days > 0 {
+            let most = i64::from(ROWS_AT_ONCE);
+            let abandoned = client.execute(ABANDON, &[&days(self.settings.dead_keep_days), &most]).await?;
+            expired.abandoned += abandoned;
+            if abandoned < u64::from(ROWS_AT_ONCE) {
+                break;
+            }
         }
         if expired.abandoned > 0 {
             tracing::warn!(
@@ -69,6 +81,14 @@ impl Retention {
                     break;
                 }
                 Err(error) => return Err(error),
+            }
+        }
+        loop {
+            let most = i32::from(ROWS_AT_ONCE);
+            let pruned = client.query_one(PRUNE_CHAINS, &[&most]).await?.get::<_, i64>(0).unsigned_abs();
+            expired.chains += pruned;
+            if pruned < u64::from(ROWS_AT_ONCE) {
+                break;
             }
         }
         Ok(expired)
