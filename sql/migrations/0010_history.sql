@@ -6,7 +6,7 @@ CREATE TABLE history (
   starts_at timestamptz NOT NULL DEFAULT '-infinity'
 );
 INSERT INTO history DEFAULT VALUES;
-GRANT SELECT ON history TO watchbell_worker, watchbell_api;
+GRANT SELECT ON history TO watchbell_worker;
 
 CREATE INDEX ON dead_letters (died_at) WHERE abandoned_at IS NULL;
 

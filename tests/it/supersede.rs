@@ -184,10 +184,13 @@ async fn what_was_overtaken_is_sent_again_only_if_it_is_forced() {
     assert!(problem["detail"].as_str().unwrap().contains(r#"{"force": true}"#), "{problem}");
     let refused = watchbell(&["redrive", &id, "--reason", "mended"], &bench.app.environment).await;
     assert_eq!(refused.code, Some(1));
-    assert!(refused.errors.contains("--force"));
+    assert!(refused.errors.contains("what came after it was told already"), "{refused:?}");
+    assert!(refused.errors.contains("--force sends it all the same"), "{refused:?}");
     assert_eq!(bench.app.count("SELECT count(*) FROM dead_letters").await, 1);
     let (status, _) = ask(json!({ "reason": "mended", "force": true })).await;
     assert_eq!(status, 202);
+    let shown = bench.app.get(&format!("/api/deliveries/{id}")).await;
+    assert_eq!(shown["actions"][0]["action"], "notification.redriven_by_force");
     courier.step_until(&bench.app, OWED, 0).await;
     assert_eq!(bench.app.heard().last().unwrap()["event_type"], "alert.opened");
     bench.app.assert_verified().await;
