@@ -198,6 +198,23 @@ async fn what_was_overtaken_is_sent_again_only_if_it_is_forced() {
 }
 
 #[tokio::test]
+async fn the_command_that_forces_says_so_on_the_record_and_one_that_need_not_does_not() {
+    let (bench, mut courier, id) = dead_opening(Answer::status(500)).await;
+    courier.step_until(&bench.app, TRIED, 1).await;
+    let force = ["redrive", &id, "--reason", "mended", "--force"];
+    let redriven = watchbell(&force, &bench.app.environment).await;
+    assert_eq!(redriven.code, Some(0), "{redriven:?}");
+    bench.app.hub.push_answer(Answer::status(400));
+    bench.app.hub.set_default(Answer::ByTheRules);
+    courier.step_until(&bench.app, OWED, 0).await;
+    let redriven = watchbell(&force, &bench.app.environment).await;
+    assert_eq!(redriven.code, Some(0), "{redriven:?}");
+    let shown = watchbell(&["deliveries", "show", &id, "--json"], &bench.app.environment).await.json();
+    let actions: Vec<&Value> = shown["actions"].as_array().unwrap().iter().map(|a| &a["action"]).collect();
+    assert_eq!(actions, ["notification.redriven", "notification.redriven_by_force"]);
+}
+
+#[tokio::test]
 async fn what_is_still_owed_waits_for_the_opening_that_is_sent_again() {
     let (bench, mut courier, id) = dead_opening(Answer::status(500)).await;
     courier.step_until(&bench.app, TRIED, 1).await;
