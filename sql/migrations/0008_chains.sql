@@ -32,7 +32,14 @@ ALTER TABLE outbox_blocked ENABLE ROW LEVEL SECURITY;
 CREATE POLICY worker ON outbox_blocked TO watchbell_worker USING (true) WITH CHECK (true);
 CREATE POLICY tenant ON outbox_blocked TO watchbell_api USING (tenant_id = current_tenant_id());
 
--- What is owed already, in the order in which it came to be. What is under way goes on.
+ALTER TABLE outbox
+  -- Nothing was ever written there.
+  DROP COLUMN after_id,
+  -- It had been tried when it was made to wait, and was to be tried again then: released, it is due no earlier.
+  ADD COLUMN not_before timestamptz;
+
+-- What is owed already, in the order in which it came to be. What is under way goes on, and is not waited behind: what comes after
+-- it waits for it and for the one before it.
 WITH links AS (
   SELECT o.notification_id, o.destination_id, o.tenant_id, o.status, a.rule_id, a.series_id, n.created_at
   FROM outbox o
@@ -41,21 +48,27 @@ WITH links AS (
     SELECT n.alert_id UNION SELECT t.alert_id FROM notification_alerts t WHERE t.notification_id = n.notification_id
   ) AS told ON true
   JOIN alerts a ON a.alert_id = told.alert_id
-), ordered AS (
-  SELECT *, lag(notification_id) OVER chain AS after_id, row_number() OVER chain = count(*) OVER (
-           PARTITION BY destination_id, rule_id, series_id) AS is_last
+), numbered AS (
+  SELECT *, row_number() OVER (PARTITION BY destination_id, rule_id, series_id ORDER BY created_at, notification_id) AS place
   FROM (SELECT DISTINCT * FROM links) AS links
-  WINDOW chain AS (PARTITION BY destination_id, rule_id, series_id ORDER BY created_at, notification_id)
+), ordered AS (
+  SELECT *, place = max(place) OVER (PARTITION BY destination_id, rule_id, series_id) AS is_last,
+         coalesce(max(place) FILTER (WHERE status <> 'in_flight') OVER (
+           PARTITION BY destination_id, rule_id, series_id ORDER BY place
+           ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 1) AS waits_from
+  FROM numbered
 ), linked AS (
   INSERT INTO chains (destination_id, rule_id, series_id, tenant_id, last_notification_id)
   SELECT destination_id, rule_id, series_id, tenant_id, notification_id FROM ordered WHERE is_last
 )
 INSERT INTO outbox_blocked (after_id, notification_id, tenant_id)
-SELECT DISTINCT after_id, notification_id, tenant_id FROM ordered WHERE after_id IS NOT NULL AND status <> 'in_flight';
-UPDATE outbox SET next_attempt_at = 'infinity' WHERE notification_id IN (SELECT notification_id FROM outbox_blocked);
-
--- Nothing was ever written there.
-ALTER TABLE outbox DROP COLUMN after_id;
+SELECT DISTINCT earlier.notification_id, o.notification_id, o.tenant_id
+FROM ordered o
+JOIN ordered earlier ON earlier.destination_id = o.destination_id AND earlier.rule_id = o.rule_id
+                    AND earlier.series_id = o.series_id AND earlier.place >= o.waits_from AND earlier.place < o.place
+WHERE o.status <> 'in_flight';
+UPDATE outbox SET not_before = next_attempt_at, next_attempt_at = 'infinity'
+WHERE notification_id IN (SELECT notification_id FROM outbox_blocked);
 
 -- A time at which nothing happens by itself is none; `waits_for` says what it waits for.
 CREATE OR REPLACE VIEW deliveries WITH (security_invoker = true) AS
@@ -90,7 +103,10 @@ CREATE OR REPLACE VIEW deliveries WITH (security_invoker = true) AS
 -- These have left the outbox: what waited for them, and for nothing else any more, is due. Called in the transaction in which
 -- they leave, after the statement that took them out: each statement in here looks anew, so it sees what somebody made wait
 -- while that one waited for a lock. What waits is locked before it is looked at: of two that each end one of the things that it
--- waits for, the second sees what the first did. Returns how many are due now.
+-- waits for, the second sees what the first did. Returns how many are due now, or when their own time has come.
+--
+-- The horizon of what waited begins here: nobody was trying before. It has been owed for longer, and `enqueued_at` keeps saying
+-- so; that time counts as if its destination had been held.
 CREATE FUNCTION release_waiting(gone uuid[]) RETURNS bigint
 LANGUAGE plpgsql SET search_path = public, pg_temp
 AS $$
@@ -99,6 +115,23 @@ DECLARE
   due      bigint;
   released bigint := 0;
 BEGIN
+  -- What waited itself, to be sent again, and was accepted after all, as a late answer said. What waited for it waits for what it
+  -- waited for.
+  IF EXISTS (SELECT FROM outbox_blocked WHERE notification_id = ANY (gone)) THEN
+    WITH RECURSIVE before (gone_id, after_id) AS (
+      SELECT b.notification_id, b.after_id FROM outbox_blocked b WHERE b.notification_id = ANY (gone)
+      UNION
+      SELECT before.gone_id, b.after_id
+      FROM before JOIN outbox_blocked b ON b.notification_id = before.after_id
+      WHERE before.after_id = ANY (gone)
+    )
+    INSERT INTO outbox_blocked (after_id, notification_id, tenant_id)
+    SELECT before.after_id, b.notification_id, b.tenant_id
+    FROM before JOIN outbox_blocked b ON b.after_id = before.gone_id
+    WHERE before.after_id <> ALL (gone) AND b.notification_id <> ALL (gone)
+    ON CONFLICT DO NOTHING;
+    DELETE FROM outbox_blocked WHERE notification_id = ANY (gone);
+  END IF;
   WHILE EXISTS (SELECT FROM outbox_blocked WHERE after_id = ANY (gone)) LOOP
     waiting := ARRAY(
       SELECT o.notification_id FROM outbox o
@@ -109,16 +142,15 @@ BEGIN
     WHERE b.after_id = ANY (gone)
       AND (b.notification_id = ANY (waiting)
            OR NOT EXISTS (SELECT FROM outbox o WHERE o.notification_id = b.notification_id));
-    UPDATE outbox o SET next_attempt_at = now()
-    WHERE o.notification_id = ANY (waiting)
+    UPDATE outbox o
+    SET next_attempt_at = greatest(now(), o.not_before), not_before = NULL,
+        held_before = held_seconds_until_now(d) - extract(epoch FROM now() - o.enqueued_at)
+    FROM destinations d
+    WHERE o.notification_id = ANY (waiting) AND d.destination_id = o.destination_id
       AND NOT EXISTS (SELECT FROM outbox_blocked b WHERE b.notification_id = o.notification_id);
     GET DIAGNOSTICS due = ROW_COUNT;
     released := released + due;
   END LOOP;
-  -- What was accepted after all, as a late answer said, while it waited to be sent again.
-  IF EXISTS (SELECT FROM outbox_blocked WHERE notification_id = ANY (gone)) THEN
-    DELETE FROM outbox_blocked WHERE notification_id = ANY (gone);
-  END IF;
   RETURN released;
 END
 $$;
@@ -316,15 +348,17 @@ $$;
 REVOKE ALL ON FUNCTION told_beside(uuid) FROM PUBLIC;
 
 -- Owes a dead notification again, for the tenant of the transaction: same id, same body, attempts numbered on. The API role
--- may do this and no other thing to the outbox. What was abandoned stays so. What comes after it and is owed waits for it again, and it waits for what comes
--- before it. Returns 'redriven'; 'overtaken', if what comes after it was accepted or is under way, and it is not forced; or the
--- status that is in the way; NULL: no such notification. Of two at once, one finds the dead letter and the other finds it owed.
+-- may do this and no other thing to the outbox. What was abandoned stays so. What comes after it and is owed waits for it again,
+-- and is due no earlier for that than it was; it waits for what comes before it. Returns 'redriven'; 'overtaken', if what comes
+-- after it was accepted or is under way, and it is not forced; or the status that is in the way; NULL: no such notification. Of
+-- two at once, one finds the dead letter and the other finds it owed. That somebody had to force it is on the record.
 DROP FUNCTION redrive_notification(uuid, uuid, text, text);
 CREATE FUNCTION redrive_notification(wanted uuid, action uuid, who text, why text, force boolean) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
 AS $$
 DECLARE
-  letter dead_letters;
+  letter    dead_letters;
+  overtaken boolean;
 BEGIN
   SELECT * INTO letter FROM dead_letters
   WHERE notification_id = wanted AND tenant_id = current_tenant_id() AND abandoned_at IS NULL
@@ -336,9 +370,10 @@ BEGIN
   WHERE o.notification_id IN (SELECT notification_id FROM told_beside(wanted))
   ORDER BY o.notification_id
   FOR NO KEY UPDATE;
-  IF NOT force AND EXISTS (
+  overtaken := EXISTS (
     SELECT FROM told_beside(wanted) t JOIN deliveries d USING (notification_id)
-    WHERE t.is_later AND d.status IN ('delivered', 'in_flight')) THEN
+    WHERE t.is_later AND d.status IN ('delivered', 'in_flight'));
+  IF overtaken AND force IS NOT TRUE THEN
     RETURN 'overtaken';
   END IF;
   DELETE FROM dead_letters WHERE notification_id = wanted;
@@ -347,7 +382,8 @@ BEGIN
          CASE WHEN t.is_later THEN o.notification_id ELSE wanted END, o.tenant_id
   FROM told_beside(wanted) t JOIN outbox o USING (notification_id)
   WHERE NOT t.is_later OR o.status <> 'in_flight';
-  UPDATE outbox SET next_attempt_at = 'infinity'
+  UPDATE outbox
+  SET not_before = CASE WHEN isfinite(next_attempt_at) THEN next_attempt_at ELSE not_before END, next_attempt_at = 'infinity'
   WHERE notification_id IN (SELECT notification_id FROM outbox_blocked WHERE after_id = wanted);
   INSERT INTO outbox (notification_id, tenant_id, destination_id, held_before, attempts, lane_class, next_attempt_at)
   SELECT n.notification_id, n.tenant_id, n.destination_id,
@@ -358,7 +394,8 @@ BEGIN
   FROM notifications n LEFT JOIN alerts a USING (alert_id)
   WHERE n.notification_id = wanted;
   INSERT INTO admin_actions (action_id, tenant_id, actor, action, target, reason)
-  VALUES (action, letter.tenant_id, who, 'notification.redriven', wanted::text, why);
+  VALUES (action, letter.tenant_id, who,
+          CASE WHEN overtaken THEN 'notification.redriven_by_force' ELSE 'notification.redriven' END, wanted::text, why);
   RETURN 'redriven';
 END
 $$;

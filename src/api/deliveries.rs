@@ -58,7 +58,10 @@ pub struct DeliveryEntry {
     pub created_at: Timestamp,
     pub status: String,
     pub attempts: i32,
+    /// `None` while it waits for others.
     pub next_attempt_at: Option<Timestamp>,
+    /// The notifications that must have left the outbox before this one is sent.
+    pub waits_for: Vec<Uuid>,
     pub leased_by: Option<Uuid>,
     pub leased_at: Option<Timestamp>,
     pub last_attempt_at: Option<Timestamp>,
@@ -203,6 +206,7 @@ fn entry(row: &Row) -> DeliveryEntry {
         status: row.get("status"),
         attempts: row.get("attempts"),
         next_attempt_at: row.get("next_attempt_at"),
+        waits_for: row.get("waits_for"),
         leased_by: row.get("leased_by"),
         leased_at: row.get("leased_at"),
         last_attempt_at: row.get("last_attempt_at"),

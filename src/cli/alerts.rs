@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use uuid::Uuid;
 
+use super::deliveries::waits_for;
 use super::{actor, table, whose};
 use crate::api::alert_change::{Changed, Word, change};
 use crate::api::alert_store::{
@@ -222,11 +223,12 @@ fn event_row(event: &EventEntry) -> [String; 5] {
 }
 
 fn delivery_row(delivery: &DeliveryEntry) -> [String; 5] {
+    let waits = waits_for(delivery).map(|waits| format!(", {waits}")).unwrap_or_default();
     [
         delivery.notification_id.to_string(),
         delivery.destination.clone(),
         delivery.event.clone(),
-        delivery.status.clone(),
+        format!("{}{waits}", delivery.status),
         delivery.attempts.to_string(),
     ]
 }

@@ -143,6 +143,9 @@ fn print_whole(whole: &WholeDelivery) {
     println!("event         {}", delivery.event);
     println!("created       {}", delivery.created_at);
     println!("status        {}", delivery.status);
+    for earlier in &delivery.waits_for {
+        println!("waits for     {earlier}");
+    }
     if let Some(next) = delivery.next_attempt_at {
         println!("next attempt  {next}");
     }
@@ -180,7 +183,14 @@ fn last_answer(delivery: &DeliveryEntry) -> String {
     let code = delivery.last_status_code.map(|code| code.to_string());
     let words =
         delivery.dead_reason.as_deref().or(delivery.last_error.as_deref()).or(delivery.warning.as_deref());
-    [code.as_deref(), words].into_iter().flatten().collect::<Vec<_>>().join(" ")
+    let waits = waits_for(delivery);
+    [code.as_deref(), words, waits.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(" ")
+}
+
+/// `waits for ..` with the ids of what must be told before it, if it waits.
+pub(super) fn waits_for(delivery: &DeliveryEntry) -> Option<String> {
+    let ids: Vec<String> = delivery.waits_for.iter().map(Uuid::to_string).collect();
+    (!ids.is_empty()).then(|| format!("waits for {}", ids.join(", ")))
 }
 
 fn second(at: Timestamp) -> String {

@@ -69,6 +69,12 @@ fn facts(delivery: &DeliveryEntry, now: Timestamp) -> Markup {
             dt { "Created" } dd { (moment(delivery.created_at, now)) }
             @if let Some(at) = delivery.delivered_at { dt { "Delivered" } dd { (moment(at, now)) } }
             @if let Some(at) = delivery.next_attempt_at { dt { "Next attempt" } dd { (moment(at, now)) } }
+            @if !delivery.waits_for.is_empty() {
+                dt { "Waits for" }
+                dd { @for earlier in &delivery.waits_for {
+                    div { a href={ "/deliveries/" (earlier) } { code { (earlier) } } }
+                } }
+            }
             @if let Some(worker) = delivery.leased_by { dt { "With worker" } dd { code { (worker) } } }
             @if let Some(at) = delivery.died_at { dt { "Given up" } dd { (moment(at, now)) } }
             @if let Some(reason) = &delivery.dead_reason { dt { "Because" } dd { (reason) } }

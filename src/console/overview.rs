@@ -5,6 +5,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use jiff::Timestamp;
 use maud::{Markup, html};
+use uuid::Uuid;
 
 use super::layout::{badge, failure, maybe_moment, moment, number, page};
 use super::login::Visitor;
@@ -123,7 +124,7 @@ pub(super) fn delivery_table(deliveries: &[DeliveryEntry], now: Timestamp) -> Ma
             } }
             tbody { @for delivery in deliveries {
                 tr {
-                    td { (badge(&delivery.status)) }
+                    td { (badge(&delivery.status)) (waits_for(&delivery.waits_for)) }
                     td { (delivery.destination) " " span.faint { (delivery.destination_kind) } }
                     td { (delivery.event) @if delivery.alerts > 1 { " " span.faint { (delivery.alerts) " alerts" } } }
                     td { (delivery.attempts) }
@@ -134,6 +135,17 @@ pub(super) fn delivery_table(deliveries: &[DeliveryEntry], now: Timestamp) -> Ma
                 }
             } }
         } }
+    }
+}
+
+/// What must be told before: one is named, and of many how many there are.
+fn waits_for(earlier: &[Uuid]) -> Markup {
+    html! {
+        @match earlier {
+            [] => {}
+            [one] => { " " a.faint href={ "/deliveries/" (one) } { "waits for an earlier one" } }
+            many => { " " span.faint { "waits for " (many.len()) " earlier ones" } }
+        }
     }
 }
 

@@ -56,7 +56,7 @@ pub struct Attempt {
     pub number: i32,
     /// How long it had been owed when it was claimed, on the database's clock.
     pub age: Duration,
-    /// For how much of that its destination was held: its horizon stood still then.
+    /// For how much of that its destination was held, or it waited for another: its horizon stood still then.
     pub held: Duration,
     /// The exact bytes to send.
     pub body: String,

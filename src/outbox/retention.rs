@@ -2,8 +2,10 @@
 //! sent again is `abandoned`.
 //!
 //! Invariant: no day is dropped that holds something owed, or dead and not abandoned (`drop_expired_history` in the schema
-//! holds it). Whatever was told stays on the record for as long as its day does.
+//! holds it). Whatever was told stays on the record for as long as its day does. Chains are forgotten after the last that was
+//! told in them (`prune_chains` in the schema says why the order does not suffer).
 
+use deadpool_postgres::Object;
 use jiff::civil::Date;
 
 use crate::config;
@@ -12,6 +14,10 @@ use crate::db::pool::Pool;
 
 const ABANDON: &str = include_str!("../../sql/queries/outbox/abandon.sql");
 const DROP_EXPIRED: &str = include_str!("../../sql/queries/outbox/drop_expired_history.sql");
+const PRUNE_CHAINS: &str = include_str!("../../sql/queries/outbox/prune_chains.sql");
+
+/// Rows that are abandoned or forgotten in one transaction: nobody waits long for a lock on one of them.
+const ROWS_AT_ONCE: u16 = 1000;
 
 /// Abandons and drops what has waited and been kept long enough.
 pub struct Retention {
@@ -26,6 +32,8 @@ pub struct Expired {
     pub abandoned: u64,
     /// Days (UTC) that were dropped, the oldest first.
     pub dropped: Vec<Date>,
+    /// Chains that were forgotten.
+    pub chains: u64,
 }
 
 impl Retention {
@@ -44,33 +52,61 @@ impl Retention {
         let client = self.pool.get().await?;
         let mut expired = Expired::default();
         if self.settings.dead_keep_days > 0 {
-            expired.abandoned = client.execute(ABANDON, &[&days(self.settings.dead_keep_days)]).await?;
+            expired.abandoned = abandon(&client, days(self.settings.dead_keep_days)).await?;
         }
-        if expired.abandoned > 0 {
-            tracing::warn!(
-                abandoned = expired.abandoned,
-                "dead notifications that nobody sent again are abandoned"
-            );
+        if self.settings.history_keep_days > 0 {
+            expired.dropped = drop_days(&client, days(self.settings.history_keep_days)).await?;
         }
-        while self.settings.history_keep_days > 0 {
-            let dropped = client.query_one(DROP_EXPIRED, &[&days(self.settings.history_keep_days)]).await;
-            match dropped.map_err(DatabaseError::from) {
-                Ok(row) => match row.get::<_, Option<Date>>(0) {
-                    Some(day) => {
-                        tracing::info!(%day, "dropped a day of notifications that was kept long enough");
-                        expired.dropped.push(day);
-                    }
-                    None => break,
-                },
-                Err(error) if error.is_lock_timeout() => {
-                    tracing::info!(
-                        "a day of notifications is due to be dropped and in use, trying again in an hour"
-                    );
-                    break;
-                }
-                Err(error) => return Err(error),
-            }
-        }
+        expired.chains = prune_chains(&client).await?;
         Ok(expired)
+    }
+}
+
+async fn abandon(client: &Object, days: i32) -> Result<u64, DatabaseError> {
+    let mut abandoned = 0;
+    loop {
+        let some = client.execute(ABANDON, &[&days, &i64::from(ROWS_AT_ONCE)]).await?;
+        abandoned += some;
+        if some < u64::from(ROWS_AT_ONCE) {
+            break;
+        }
+    }
+    if abandoned > 0 {
+        tracing::warn!(abandoned, "dead notifications that nobody sent again are abandoned");
+    }
+    Ok(abandoned)
+}
+
+async fn drop_days(client: &Object, keep_days: i32) -> Result<Vec<Date>, DatabaseError> {
+    let mut dropped = Vec::new();
+    loop {
+        match client.query_one(DROP_EXPIRED, &[&keep_days]).await.map_err(DatabaseError::from) {
+            Ok(row) => match row.get::<_, Option<Date>>(0) {
+                Some(day) => {
+                    tracing::info!(%day, "dropped a day of notifications that was kept long enough");
+                    dropped.push(day);
+                }
+                None => return Ok(dropped),
+            },
+            Err(error) if error.is_lock_timeout() => {
+                tracing::info!(
+                    "a day of notifications is due to be dropped and in use, trying again in an hour"
+                );
+                return Ok(dropped);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+async fn prune_chains(client: &Object) -> Result<u64, DatabaseError> {
+    let mut pruned = 0;
+    loop {
+        let row = client.query_one(PRUNE_CHAINS, &[&i32::from(ROWS_AT_ONCE)]).await?;
+        let some = row.get::<_, i64>(0).unsigned_abs();
+        pruned += some;
+        if some < u64::from(ROWS_AT_ONCE) {
+            return Ok(pruned);
+        }
     }
 }

@@ -62,3 +62,4 @@ mod supersede;
 mod support;
 mod takeover;
 mod upgrade;
+mod waiting;

@@ -184,14 +184,34 @@ async fn what_was_overtaken_is_sent_again_only_if_it_is_forced() {
     assert!(problem["detail"].as_str().unwrap().contains(r#"{"force": true}"#), "{problem}");
     let refused = watchbell(&["redrive", &id, "--reason", "mended"], &bench.app.environment).await;
     assert_eq!(refused.code, Some(1));
-    assert!(refused.errors.contains("--force"));
+    assert!(refused.errors.contains("what came after it was told already"), "{refused:?}");
+    assert!(refused.errors.contains("--force sends it all the same"), "{refused:?}");
     assert_eq!(bench.app.count("SELECT count(*) FROM dead_letters").await, 1);
     let (status, _) = ask(json!({ "reason": "mended", "force": true })).await;
     assert_eq!(status, 202);
+    let shown = bench.app.get(&format!("/api/deliveries/{id}")).await;
+    assert_eq!(shown["actions"][0]["action"], "notification.redriven_by_force");
     courier.step_until(&bench.app, OWED, 0).await;
     assert_eq!(bench.app.heard().last().unwrap()["event_type"], "alert.opened");
     bench.app.assert_verified().await;
     bench.app.stop().await;
+}
+
+#[tokio::test]
+async fn the_command_that_forces_says_so_on_the_record_and_one_that_need_not_does_not() {
+    let (bench, mut courier, id) = dead_opening(Answer::status(500)).await;
+    courier.step_until(&bench.app, TRIED, 1).await;
+    let force = ["redrive", &id, "--reason", "mended", "--force"];
+    let redriven = watchbell(&force, &bench.app.environment).await;
+    assert_eq!(redriven.code, Some(0), "{redriven:?}");
+    bench.app.hub.push_answer(Answer::status(400));
+    bench.app.hub.set_default(Answer::ByTheRules);
+    courier.step_until(&bench.app, OWED, 0).await;
+    let redriven = watchbell(&force, &bench.app.environment).await;
+    assert_eq!(redriven.code, Some(0), "{redriven:?}");
+    let shown = watchbell(&["deliveries", "show", &id, "--json"], &bench.app.environment).await.json();
+    let actions: Vec<&Value> = shown["actions"].as_array().unwrap().iter().map(|a| &a["action"]).collect();
+    assert_eq!(actions, ["notification.redriven", "notification.redriven_by_force"]);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 -- An alert's deliveries are its own and those that tell of it among many; `alerts` is of how many one tells.
 SELECT d.notification_id, d.alert_id, d.destination_id, destination, destination_kind, event, d.created_at,
        status, attempts, next_attempt_at, leased_by, leased_at,
-       last_attempt_at, last_status_code, last_error, warning, delivered_at, dead_reason, died_at,
+       last_attempt_at, last_status_code, last_error, warning, delivered_at, dead_reason, died_at, waits_for,
        greatest((SELECT count(*) FROM notification_alerts t WHERE t.notification_id = d.notification_id), 1) AS alerts,
        CASE WHEN whom.state <> 'active' THEN whom.state
             WHEN whom.breaker_opened > 0 THEN 'broken'

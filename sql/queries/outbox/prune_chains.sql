@@ -1,0 +1,2 @@
+-- $1 so many at most. Returns how many chains were forgotten.
+SELECT prune_chains($1)

@@ -1,0 +1,201 @@
+//! What waits behind another: who sees it, when its horizon begins, and when it is due.
+
+use reqwest::Method;
+use secrecy::ExposeSecret;
+use tokio_postgres::Client;
+use uuid::Uuid;
+use watchbell::db::pool::{Pool, Role};
+use watchbell::db::tenant_scope;
+use watchbell::dev::hub::Answer;
+use watchbell::model::ids::{DestinationId, NotificationId};
+use watchbell::outbox::expire::{Shut, expire};
+use watchbell::outbox::redrive::{Reason, Redriven, redrive};
+
+use super::support::app::TestApp;
+use super::support::command::watchbell;
+use super::support::courier::Courier;
+use super::support::database::TestDatabase;
+use super::support::house::House;
+use super::support::server::{TestServer, send};
+
+/// Makes one wait for another, as an enqueue does.
+async fn make_wait(owner: &Client, later: Uuid, earlier: Uuid) {
+    let block = "INSERT INTO outbox_blocked SELECT $2, notification_id, tenant_id FROM outbox WHERE notification_id = $1";
+    owner.execute(block, &[&later, &earlier]).await.unwrap();
+    let wait = "UPDATE outbox SET next_attempt_at = 'infinity' WHERE notification_id = $1";
+    owner.execute(wait, &[&later]).await.unwrap();
+}
+
+/// Takes one out of the outbox, and releases what waited for it.
+async fn leave(owner: &Client, id: Uuid) {
+    owner.execute("DELETE FROM outbox WHERE notification_id = $1", &[&id]).await.unwrap();
+    owner.execute("SELECT release_waiting(ARRAY[$1::uuid])", &[&id]).await.unwrap();
+}
+
+/// For how many others one waits.
+async fn waits_for(owner: &Client, id: Uuid) -> i64 {
+    let query = "SELECT count(*) FROM outbox_blocked WHERE notification_id = $1";
+    owner.query_one(query, &[&id]).await.unwrap().get(0)
+}
+
+/// When one is due, in seconds from now; `None`: it waits for others.
+async fn due_in(owner: &Client, id: Uuid) -> Option<f64> {
+    let query = "SELECT CASE WHEN isfinite(next_attempt_at) THEN extract(epoch FROM next_attempt_at - now())::float8 END
+                 FROM outbox WHERE notification_id = $1";
+    owner.query_one(query, &[&id]).await.unwrap().get(0)
+}
+
+#[tokio::test]
+async fn what_waits_says_for_what_to_programs_and_people() {
+    let database = TestDatabase::new().await;
+    let house = House::build(&database.owner, "acme").await;
+    let alert = house.alert(&database.owner).await;
+    let earlier = house.notification(&database.owner, alert).await;
+    let later = house.notification(&database.owner, alert).await;
+    make_wait(&database.owner, later, earlier).await;
+    let server = TestServer::start(&database.config).await;
+
+    let listed = server.get("/api/deliveries", &house.key).await.json();
+    let waits: Vec<_> = listed["deliveries"].as_array().unwrap().iter().map(|d| &d["waits_for"]).collect();
+    assert_eq!(waits, [&serde_json::json!([earlier]), &serde_json::json!([])], "the newest first");
+    let whole = server.get(&format!("/api/deliveries/{later}"), &house.key).await.json();
+    assert_eq!(whole["delivery"]["waits_for"], serde_json::json!([earlier]));
+    assert!(whole["delivery"]["next_attempt_at"].is_null());
+
+    let visit = async |path: String| {
+        send(server.request(Method::GET, &path).basic_auth("anybody", Some(&house.key))).await.text
+    };
+    let link = format!("href=\"/deliveries/{earlier}\"");
+    let page = visit(format!("/alerts/{alert}")).await;
+    assert!(page.contains(&format!("{link}>waits for an earlier one")), "{page}");
+    let page = visit(format!("/deliveries/{later}")).await;
+    assert!(page.contains("<dt>Waits for</dt>") && page.contains(&link), "{page}");
+    let page = visit(format!("/deliveries/{earlier}")).await;
+    assert!(!page.contains("Waits for"), "{page}");
+
+    let url = database.config.database.url.expose_secret();
+    let run = async |arguments: &[&str]| {
+        let finished = watchbell(arguments, [("DATABASE_URL", url)]).await;
+        assert_eq!(finished.code, Some(0), "{finished:?}");
+        finished.out
+    };
+    let says = format!("waits for {earlier}");
+    let later = later.to_string();
+    for arguments in
+        [&["deliveries", "list", "--tenant", "acme"][..], &["alerts", "show", &alert.to_string()][..]]
+    {
+        let out = run(arguments).await;
+        let saying: Vec<_> = out.lines().filter(|line| line.contains(&says)).collect();
+        assert!(saying.len() == 1 && saying[0].starts_with(&later), "{out}");
+    }
+    let out = run(&["deliveries", "show", &later]).await;
+    assert!(out.contains(&format!("waits for     {earlier}")), "{out}");
+}
+
+#[tokio::test]
+async fn the_horizon_of_what_waited_begins_when_it_may_first_be_sent() {
+    let app = TestApp::new(&[]).await;
+    let ids = app.owe(app.destination, 2).await;
+    make_wait(app.owner(), ids[1], ids[0]).await;
+    let age = "UPDATE outbox SET enqueued_at = now() - interval '4 days' WHERE notification_id = $1";
+    app.owner().execute(age, &[&ids[1]]).await.unwrap();
+    let mut courier = Courier::new(&app.config()).await;
+    app.hub.push_answer(Answer::ByTheRules);
+    app.hub.set_default(Answer::status(503));
+    courier.step_until(&app, "SELECT count(*) FROM outbox WHERE attempts > 1", 1).await;
+    // How long it has been owed is not forgotten for that.
+    let old = "SELECT count(*) FROM outbox WHERE enqueued_at < now() - interval '3 days'";
+    assert_eq!(app.count(old).await, 1);
+    app.hub.set_default(Answer::ByTheRules);
+    courier.step_until(&app, "SELECT count(*) FROM outbox", 0).await;
+    let outcomes = app.outcomes(ids[1]).await;
+    assert_eq!((outcomes[0].as_str(), outcomes.last().unwrap().as_str()), ("retry", "delivered"));
+    app.assert_verified().await;
+}
+
+#[tokio::test]
+async fn what_waited_for_one_that_expires_is_released_and_has_its_own_whole_horizon() {
+    let database = TestDatabase::new().await;
+    let owner = &database.owner;
+    let house = House::build(owner, "acme").await;
+    let alert = house.alert(owner).await;
+    let (earlier, later) = (house.notification(owner, alert).await, house.notification(owner, alert).await);
+    make_wait(owner, later, earlier).await;
+    let let_pass = "UPDATE outbox SET enqueued_at = enqueued_at - interval '4 days'";
+    owner.execute(let_pass, &[]).await.unwrap();
+    let pool = Pool::new(&database.config.database, Role::Worker, 1).unwrap();
+    let shut = Shut {
+        destination: DestinationId(house.destination),
+        horizon_seconds: 3 * 86_400,
+        reason: "left alone",
+    };
+    let once = async || {
+        let mut client = pool.get().await.unwrap();
+        let transaction = client.transaction().await.unwrap();
+        let gone = expire(&transaction, std::slice::from_ref(&shut), 10).await.unwrap();
+        transaction.commit().await.unwrap();
+        gone
+    };
+    assert_eq!(once().await, [NotificationId(earlier)]);
+    assert_eq!(waits_for(owner, later).await, 0);
+    assert!(due_in(owner, later).await.unwrap() <= 0.0, "due at once");
+    assert_eq!(once().await, [], "nobody has tried it yet");
+    owner.execute(let_pass, &[]).await.unwrap();
+    assert_eq!(once().await, [NotificationId(later)]);
+}
+
+#[tokio::test]
+async fn what_was_to_be_tried_again_later_is_due_no_earlier_for_having_waited() {
+    let database = TestDatabase::new().await;
+    let owner = &database.owner;
+    let house = House::build(owner, "acme").await;
+    let alert = house.alert(owner).await;
+    let mut ids = Vec::new();
+    // Opened and resolved are dead, opened again is owed.
+    for (event, episode) in [("opened", 1), ("resolved", 1), ("reopened", 2)] {
+        let id = house.notification(owner, alert).await;
+        let tell = "UPDATE notifications SET event = $2, episode = $3 WHERE notification_id = $1";
+        owner.execute(tell, &[&id, &event, &episode]).await.unwrap();
+        house.attempt(owner, id, 1, false, if episode == 1 { "dead" } else { "retry" }).await;
+        ids.push(id);
+    }
+    for id in &ids[..2] {
+        house.settle(owner, *id).await;
+        let bury = "INSERT INTO dead_letters (notification_id, tenant_id, destination_id, reason, attempts)
+                    VALUES ($1, $2, $3, 'refused', 1)";
+        owner.execute(bury, &[id, &house.tenant.0, &house.destination]).await.unwrap();
+    }
+    let asked = "UPDATE outbox SET status = 'retrying', attempts = 1, next_attempt_at = now() + interval '60 seconds'";
+    owner.execute(asked, &[]).await.unwrap();
+    let mut client = Pool::new(&database.config.database, Role::Api, 1).unwrap().get().await.unwrap();
+    for id in &ids[..2] {
+        let scoped = tenant_scope::begin_change(&mut client, house.tenant.0).await.unwrap();
+        let why = Reason::parse("mended").unwrap();
+        let redriven = redrive(&*scoped, NotificationId(*id), "somebody", &why, false).await.unwrap();
+        assert_eq!(redriven, Redriven::Owed);
+        scoped.commit().await.unwrap();
+    }
+    assert_eq!((waits_for(owner, ids[2]).await, due_in(owner, ids[2]).await), (2, None));
+    leave(owner, ids[0]).await;
+    assert!(due_in(owner, ids[1]).await.unwrap() <= 0.0, "what was dead is due at once");
+    leave(owner, ids[1]).await;
+    let due = due_in(owner, ids[2]).await.unwrap();
+    assert!((1.0..=60.0).contains(&due), "{due}");
+}
+
+#[tokio::test]
+async fn what_waited_for_one_that_was_accepted_while_it_waited_itself_waits_for_what_that_waited_for() {
+    let app = TestApp::new(&[]).await;
+    let ids = app.owe(app.destination, 3).await;
+    make_wait(app.owner(), ids[1], ids[0]).await;
+    make_wait(app.owner(), ids[2], ids[1]).await;
+    app.owner()
+        .execute("UPDATE outbox SET attempts = 1 WHERE notification_id = $1", &[&ids[1]])
+        .await
+        .unwrap();
+    leave(app.owner(), ids[1]).await;
+    assert_eq!((waits_for(app.owner(), ids[2]).await, due_in(app.owner(), ids[2]).await), (1, None));
+    leave(app.owner(), ids[0]).await;
+    assert_eq!(waits_for(app.owner(), ids[2]).await, 0);
+    assert!(due_in(app.owner(), ids[2]).await.unwrap() <= 0.0);
+}
