@@ -26,20 +26,15 @@ async fn wide(requests: usize, settings: &[(&str, &str)]) -> TestApp {
     TestApp::new(&[&width, settings].concat()).await
 }
 
-/// A worker with so many POSTs under way that the hub has taken and not answered; and another worker.
-async fn one_with_its_hands_full(
-    app: &TestApp,
-    answer: Answer,
-    posts: usize,
-) -> (Process, Process, Vec<Uuid>) {
+/// A worker with so many POSTs under way that the hub has taken and not answered yet, and what they are about.
+async fn one_with_its_hands_full(app: &TestApp, answer: Answer, posts: usize) -> (Process, Vec<Uuid>) {
     app.hub.set_default(answer);
     let full = app.spawn("deliver");
+    app.wait_for_count("SELECT count(*) FROM workers", 1).await;
     let owed = app.owe(app.destination, posts).await;
     app.hub.wait_for(|received| received.len() == posts, PATIENCE).await.unwrap();
     app.hub.set_default(Answer::ByTheRules);
-    let other = app.spawn("deliver");
-    app.wait_for_count("SELECT count(*) FROM workers", 2).await;
-    (full, other, owed)
+    (full, owed)
 }
 
 #[tokio::test]
@@ -51,7 +46,9 @@ async fn a_worker_killed_with_200_posts_in_flight_loses_none_and_each_repeat_is_
         ("deliver.lease_seconds", "130"),
     ];
     let app = wide(200, &settings).await;
-    let (victim, other, mut owed) = one_with_its_hands_full(&app, HELD, 200).await;
+    let (victim, mut owed) = one_with_its_hands_full(&app, HELD, 200).await;
+    let other = app.spawn("deliver");
+    app.wait_for_count("SELECT count(*) FROM workers", 2).await;
     assert_eq!(app.count(IN_FLIGHT).await, 200);
     let killed = Instant::now();
     victim.kill().await;
@@ -72,12 +69,12 @@ async fn a_worker_killed_with_200_posts_in_flight_loses_none_and_each_repeat_is_
     assert_eq!(app.count(by_two).await, 1);
 }
 
-/// Stopped, taken over, and let go on when everything is delivered. Returns the worker's notifications.
+/// Stopped before this answer comes, taken over by another, and let go on when everything is delivered.
 async fn stopped_and_let_go_on(app: &TestApp, answer: Answer) {
-    let (stopped, other, mut owed) = one_with_its_hands_full(app, answer, 40).await;
+    let (stopped, mut owed) = one_with_its_hands_full(app, answer, 40).await;
     stopped.pause();
-    let in_flight = app.count(IN_FLIGHT).await;
-    assert_eq!(in_flight, 40);
+    assert_eq!(app.count(IN_FLIGHT).await, 40, "stopped before the first answer");
+    let other = app.spawn("deliver");
     owed.extend(app.owe(app.destination, 40).await);
     app.wait_for_count(UNKNOWN, 40).await;
     app.wait_for_count(DELIVERED, 80).await;
@@ -96,7 +93,7 @@ async fn stopped_and_let_go_on(app: &TestApp, answer: Answer) {
 #[tokio::test]
 async fn a_worker_stopped_past_its_heartbeat_keeps_its_late_answers_and_doubles_only_what_was_in_flight() {
     let app = wide(40, &[("deliver.request_timeout_seconds", "120"), ("deliver.lease_seconds", "130")]).await;
-    stopped_and_let_go_on(&app, Answer::Slow(Duration::from_secs(2))).await;
+    stopped_and_let_go_on(&app, Answer::Slow(Duration::from_secs(5))).await;
     let accepted =
         "SELECT count(*) FROM delivery_attempts WHERE late AND outcome = 'delivered' AND status_code = 200";
     assert_eq!(app.count(accepted).await, 40);
@@ -104,14 +101,14 @@ async fn a_worker_stopped_past_its_heartbeat_keeps_its_late_answers_and_doubles_
 
 #[tokio::test]
 async fn a_worker_stopped_past_its_leases_doubles_only_what_was_in_flight() {
-    // Its heartbeat outlives its leases, which are eight seconds long.
+    // Its heartbeat outlives its leases, which are eleven seconds long.
     let settings = [
         ("deliver.worker_ttl_seconds", "60"),
-        ("deliver.request_timeout_seconds", "3"),
-        ("deliver.lease_seconds", "8"),
+        ("deliver.request_timeout_seconds", "6"),
+        ("deliver.lease_seconds", "11"),
     ];
     let app = wide(40, &settings).await;
-    stopped_and_let_go_on(&app, Answer::Slow(Duration::from_millis(2_500))).await;
+    stopped_and_let_go_on(&app, Answer::Slow(Duration::from_secs(5))).await;
     let by_lease = "SELECT count(*) FROM delivery_attempts WHERE outcome = 'unknown' AND error LIKE 'the lease ran out%'";
     assert_eq!(app.count(by_lease).await, 40);
 }
