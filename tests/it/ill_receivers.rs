@@ -151,6 +151,7 @@ async fn a_receiver_that_does_not_read_ends_at_the_deadline() {
     app.wait_for_count(&recorded, 1).await;
     let attempt = app.attempts(id).await.remove(0);
     assert_eq!((&attempt["outcome"], &attempt["status_code"]), (&json!("retry"), &Value::Null));
+    assert!(attempt["error"].as_str().unwrap().contains("no answer within"), "{attempt}");
     assert_ended_at_its_deadline(&attempt);
     assert_eq!(process.terminate().await, Some(0));
 }

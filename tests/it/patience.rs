@@ -89,42 +89,36 @@ async fn of_forty_that_are_asked_for_a_minute_none_is_due_before_nor_is_their_la
     }
 }
 
+/// Two workers have one request under way each, and write down how it ended one after the other.
 #[tokio::test]
 async fn no_other_answer_cuts_a_pause_short() {
     let with = |status, seconds| Answer::from(Reply::new(status, "").with_header("retry-after", seconds));
     for other in
         [Answer::ByTheRules, Answer::status(503), Answer::status(422), with(429, "1"), with(503, "0")]
     {
-        for asked_first in [true, false] {
-            let app = TestApp::new(&[("deliver.concurrency_per_destination", "2")]).await;
-            let mut answers = [with(429, "60"), other.clone()];
-            if !asked_first {
-                answers.reverse();
-            }
-            for answer in answers {
-                app.hub.push_answer(answer);
-            }
-            let ids = app.owe(app.destination, 2).await;
-            let mut courier = Courier::new(&app.config()).await;
-            courier.claim().await;
-            courier.step_until(&app, RECORDED, 2).await;
-            let mut asked_at = None;
-            for id in ids {
-                let attempt = app.attempts(id).await.remove(0);
-                let due = app.delivery(id).await["next_attempt_at"].clone();
-                if attempt["status_code"] == 429 && (asked_at.is_none() || time(&due) > asked_at.unwrap()) {
-                    asked_at = Some(time(&due));
-                }
-            }
-            let due = asked_at.expect("one was asked to wait");
+        for is_last in [true, false] {
+            let app = TestApp::new(&[("deliver.concurrency_per_destination", "1")]).await;
+            app.hub.push_answer(with(429, "60"));
+            app.hub.push_answer(other.clone());
+            let asked = app.owe_one().await;
+            let (mut one, mut two) = (Courier::new(&app.config()).await, Courier::new(&app.config()).await);
+            one.claim().await;
+            app.hub.wait_for(|posts| posts.len() == 1, PATIENCE).await.unwrap();
+            app.owe_one().await;
+            two.claim().await;
+            app.hub.wait_for(|posts| posts.len() == 2, PATIENCE).await.unwrap();
+            let (first, second) = if is_last { (&mut one, &mut two) } else { (&mut two, &mut one) };
+            first.step_until(&app, RECORDED, 1).await;
+            second.step_until(&app, RECORDED, 2).await;
+            let answered = time(&app.attempts(asked).await[0]["finished_at"]);
+            let due = time(&app.delivery(asked).await["next_attempt_at"]);
             let paused = time(&app.destination(app.destination).await["paused_until"]);
             for at in [due, paused] {
-                let wait = at.duration_since(Timestamp::now());
-                assert!(wait > SignedDuration::from_secs(45), "{other:?} {asked_first}: {wait:?}");
+                let wait = at.duration_since(answered);
+                assert!(wait >= SignedDuration::from_secs(60), "{other:?} {is_last}: {wait:?}");
             }
-            // Neither for this worker nor for the next.
+            // Who comes now finds it so.
             app.owe(app.destination, 3).await;
-            courier.find_nothing_due().await;
             Courier::new(&app.config()).await.find_nothing_due().await;
             assert_eq!(app.hub.total(), 2, "{other:?}");
         }
