@@ -100,7 +100,7 @@ async fn a_worker_stopped_past_its_heartbeat_keeps_its_late_answers_and_doubles_
 }
 
 #[tokio::test]
-async fn a_worker_stopped_past_its_leases_doubles_only_what_was_in_flight() {
+async fn a_worker_stopped_past_its_leases_keeps_its_late_answers_and_doubles_only_what_was_in_flight() {
     // Its heartbeat outlives its leases, which are eleven seconds long.
     let settings = [
         ("deliver.worker_ttl_seconds", "60"),
@@ -109,8 +109,26 @@ async fn a_worker_stopped_past_its_leases_doubles_only_what_was_in_flight() {
     ];
     let app = wide(40, &settings).await;
     stopped_and_let_go_on(&app, Answer::Slow(Duration::from_secs(5))).await;
+    let accepted = "SELECT count(*) FROM delivery_attempts WHERE late AND outcome = 'delivered'";
+    assert_eq!(app.count(accepted).await, 40);
     let by_lease = "SELECT count(*) FROM delivery_attempts WHERE outcome = 'unknown' AND error LIKE 'the lease ran out%'";
     assert_eq!(app.count(by_lease).await, 40);
+}
+
+/// The answer lies in the socket: a worker that was stopped over its deadlines, and that nobody missed, has been told.
+#[tokio::test]
+async fn an_answer_that_came_in_time_is_read_although_its_worker_was_stopped_until_later() {
+    let app = wide(40, &[("deliver.request_timeout_seconds", "5")]).await;
+    let (stopped, owed) = one_with_its_hands_full(&app, Answer::Slow(Duration::from_secs(4)), 40).await;
+    stopped.pause();
+    assert_eq!(app.count(IN_FLIGHT).await, 40, "stopped before the first answer");
+    let paused = Instant::now();
+    until("deadlines are over", async || (paused.elapsed() > Duration::from_secs(6)).then_some(())).await;
+    stopped.go_on();
+    app.wait_for_count("SELECT count(*) FROM delivery_attempts", 40).await;
+    assert_eq!(app.count(DELIVERED).await, 40);
+    assert_eq!(app.assert_all_told_and_on_record(&owed).await, 0);
+    assert_eq!(stopped.terminate().await, Some(0));
 }
 
 #[tokio::test]
