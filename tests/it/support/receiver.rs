@@ -24,7 +24,7 @@ pub enum Manner {
     Trickle(Vec<u8>),
     /// The same, a byte a second.
     Drips(Vec<u8>),
-    /// Sends these bytes again and again, as fast as they are taken.
+    /// Sends these bytes again and again, a thousand times a second at most.
     Repeats(Vec<u8>),
     /// Takes the connection, and never reads.
     Deaf,
@@ -122,6 +122,7 @@ async fn serve(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
         Manner::Drips(head) => trickle(&mut stream, head, Duration::from_secs(1), state).await?,
         Manner::Repeats(bytes) => loop {
             stream.write_all(bytes).await?;
+            tokio::time::sleep(Duration::from_millis(1)).await;
         },
     }
     stream.shutdown().await
