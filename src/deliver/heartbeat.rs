@@ -91,7 +91,9 @@ impl Heartbeat {
             }
         };
         let now = Instant::now();
-        if self.renewed_at.is_none_or(|at| now.duration_since(at) >= self.time_to_live) {
+        // Half a life: workers beat at different times, so that when all were cut off together one may be late, and taken for
+        // dead, by the time that another is not late yet.
+        if self.renewed_at.is_none_or(|at| now.duration_since(at) >= self.time_to_live / 2) {
             self.alive_since = Some(now);
         }
         self.renewed_at = Some(now);

@@ -2,6 +2,7 @@
 //! retries of its own, and no address that the egress guard refuses.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,11 @@ pub const ANSWER_KEPT: usize = 16 * 1024;
 
 /// For a connection, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A timer that is so late was not late by chance.
+const STOPPED: Duration = Duration::from_millis(100);
+/// Then, for what came before it. With the former well within the time between a request's end and its lease's.
+const LAST_LOOK: Duration = Duration::from_millis(250);
 
 /// A request, ready to be sent.
 #[derive(Debug)]
@@ -119,8 +125,7 @@ impl Sender {
             return Err(SendError::TooLate);
         }
         let sending = self.client.post(request.url).headers(request.headers).body(request.body).send();
-        let sent =
-            tokio::time::timeout_at(deadline, sending).await.map_err(|_| SendError::Timeout(timeout))?;
+        let sent = until(deadline, sending).await.ok_or(SendError::Timeout(timeout))?;
         let response = sent.map_err(|error| {
             let text = innermost(&error);
             if text.contains("is not a public address") {
@@ -136,9 +141,22 @@ impl Sender {
             response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
         // The status is the answer: a body that breaks off, or does not end in time, does not make it unsaid.
         let mut body = Vec::new();
-        let _ = tokio::time::timeout_at(deadline, read_beginning(response, &mut body)).await;
+        let _ = until(deadline, read_beginning(response, &mut body)).await;
         Ok(Answer { status, retry_after, body })
     }
+}
+
+/// What comes of it by the deadline. Who was stopped, or starved, until after it finds its timer over before anybody has looked
+/// into the socket: what came meanwhile is still read.
+async fn until<T>(deadline: Instant, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    if let Ok(done) = tokio::time::timeout_at(deadline, work.as_mut()).await {
+        return Some(done);
+    }
+    if deadline.elapsed() < STOPPED {
+        return None;
+    }
+    tokio::time::timeout(LAST_LOOK, work).await.ok()
 }
 
 /// Reads until the answer ends, breaks off, or is as long as is kept; the connection is closed then.

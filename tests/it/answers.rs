@@ -10,6 +10,7 @@ use super::support::app::{HUB_KEY, TestApp, seal};
 use super::support::courier::Courier;
 use super::support::keeper::{Closes, Keeper};
 use super::support::receiver::{Manner, Receiver};
+use super::support::wait::until;
 
 const DELIVERED: &str = "SELECT count(*) FROM deliveries WHERE status = 'delivered'";
 const RECORDED: &str = "SELECT count(*) FROM delivery_attempts";
@@ -330,4 +331,29 @@ async fn an_answer_that_is_no_http_is_tried_again() {
     let (_app, _receiver, attempt, _) = received(Manner::Bytes(b"220 mail.example ESMTP\r\n".to_vec())).await;
     assert_eq!((&attempt["outcome"], &attempt["status_code"]), (&json!("retry"), &Value::Null));
     assert!(attempt["error"].is_string());
+}
+
+#[tokio::test]
+async fn a_hold_and_a_park_alarm_somebody_once_and_stay_on_the_gauge() {
+    for (status, state, probes) in [(401, "held", 3), (403, "held", 3), (404, "held", 3), (410, "parked", 1)]
+    {
+        let mut app =
+            TestApp::new(&[("deliver.hold_seconds", "1"), ("deliver.concurrency_per_destination", "1")])
+                .await;
+        app.hub.set_default(Answer::status(status));
+        app.owe(app.destination, 5).await;
+        let process = app.spawn("deliver");
+        process.log_when("somebody must look at it").await;
+        until("probes", async || (app.hub.total() >= probes).then_some(())).await;
+        let log = process.log();
+        let alarms: Vec<_> = log.lines().filter(|line| line.contains("somebody must look at it")).collect();
+        assert!(alarms.len() == 1 && alarms[0].contains("ERROR") && alarms[0].contains(state), "{alarms:?}");
+        assert!(alarms[0].contains(&status.to_string()), "{alarms:?}");
+        assert_eq!(process.terminate().await, Some(0));
+        app.start(Roles::of(&[Role::Deliver])).await;
+        let metrics = app.running.as_ref().unwrap().metrics.clone();
+        let gauge = format!("watchbell_destinations{{state=\"{state}\"}} 1");
+        until(&gauge, async || metrics.render().unwrap().contains(&gauge).then_some(())).await;
+        app.stop().await;
+    }
 }

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::support::app::TestApp;
 use super::support::courier::Courier;
 use super::support::receiver::{Manner, Receiver};
+use super::support::wait::until;
 
 const DELIVERED: &str = "SELECT count(*) FROM deliveries WHERE status = 'delivered'";
 const ACCEPTED: &[u8] =
@@ -113,9 +114,14 @@ async fn no_proxy_of_the_environment_is_used() {
     for name in ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"] {
         app.environment.insert(name.to_owned(), proxy.url());
     }
+    // One over TLS too: it is a proxy's business to connect there.
+    let other = Receiver::start(Manner::Silent).await;
+    let over_tls = app.add_hub("over TLS", &other.url().replace("http://", "https://"), json!({})).await;
     app.owe(app.destination, 3).await;
+    app.owe(over_tls, 1).await;
     let process = app.spawn("deliver");
     app.wait_for_count(DELIVERED, 3).await;
+    until("a connection", async || (other.connections() > 0).then_some(())).await;
     assert_eq!((app.hub.total(), proxy.connections()), (3, 0));
     assert_eq!(process.terminate().await, Some(0));
 }

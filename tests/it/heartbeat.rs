@@ -131,3 +131,32 @@ async fn the_heartbeat_goes_on_while_a_request_hangs() {
     process.kill().await;
     other.kill().await;
 }
+
+/// Heartbeats of different workers come at different times: of two that were cut off for nearly a whole life, one is late and the
+/// other is not.
+#[tokio::test]
+async fn one_that_was_cut_off_itself_and_is_not_late_rescues_nobody_who_is() {
+    let app = TestApp::new(&[("deliver.worker_ttl_seconds", "3")]).await;
+    app.hub.set_default(Answer::Hang);
+    let id = app.owe_one().await;
+    let mut late = Courier::new(&app.config()).await;
+    let mut other = Courier::new(&app.config()).await;
+    late.claim().await;
+    let former = late.id();
+    let begun = std::time::Instant::now();
+    until("both have been alive for long", async || {
+        assert_eq!(late.heartbeat.step().await.unwrap(), 0);
+        assert_eq!(other.heartbeat.step().await.unwrap(), 0);
+        (begun.elapsed() > Duration::from_secs(4)).then_some(())
+    })
+    .await;
+    let renewed = std::time::Instant::now();
+    until("its time to beat", async || (renewed.elapsed() > Duration::from_millis(500)).then_some(())).await;
+    other.heartbeat.step().await.unwrap();
+    // The database is away for both until the first is late.
+    app.wait_for_count(ALIVE, 1).await;
+    assert_eq!(other.heartbeat.step().await.unwrap(), 0);
+    assert_eq!(late.heartbeat.step().await.unwrap(), 0);
+    assert_eq!((late.id(), app.outcomes(id).await), (former, vec![]));
+    assert_eq!(app.delivery(id).await["status"], "in_flight");
+}

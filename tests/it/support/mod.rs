@@ -9,6 +9,7 @@ pub mod faults;
 pub mod heard;
 pub mod house;
 pub mod keeper;
+pub mod ledger;
 pub mod load;
 pub mod owed;
 pub mod process;

@@ -40,6 +40,32 @@ impl TestApp {
         self.owe_class(destination, count, 0).await
     }
 
+    /// Owes one whose body is longer by so many bytes.
+    pub async fn owe_padded(&self, destination: DestinationId, bytes: i32) -> Uuid {
+        let sql = "WITH told AS (
+                     INSERT INTO notifications (notification_id, tenant_id, alert_id, destination_id, event, episode, body)
+                     VALUES ($1, $2, $1, $3, 'opened', 1, json_build_object('event_type', 'alert.opened', 'event_id', $1::uuid,
+                             'payload', json_build_object('padding', repeat('x', $4)))::text))
+                   INSERT INTO outbox (notification_id, tenant_id, destination_id) VALUES ($1, $2, $3)";
+        let id = Uuid::now_v7();
+        self.owner().execute(sql, &[&id, &self.tenant.0, &destination.0, &bytes]).await.unwrap();
+        id
+    }
+
+    /// Owes so many of this lane class, in one statement: more than is pleasant to send over.
+    pub async fn owe_very_many(&self, destination: DestinationId, count: i32, lane_class: i16) {
+        let sql = "WITH row AS MATERIALIZED (
+                     SELECT (substr(encode(int8send((extract(epoch FROM now()) * 1000)::int8), 'hex'), 5) || '7'
+                             || substr(md5(random()::text), 1, 3) || '8' || substr(md5(n::text || random()), 1, 15))::uuid AS id
+                     FROM generate_series(1, $3) AS n
+                   ), told AS (
+                     INSERT INTO notifications (notification_id, tenant_id, alert_id, destination_id, event, episode, body)
+                     SELECT id, $1, id, $2, 'opened', 1, json_build_object('event_type', 'alert.opened', 'event_id', id,
+                            'payload', json_build_object())::text FROM row)
+                   INSERT INTO outbox (notification_id, tenant_id, destination_id, lane_class) SELECT id, $1, $2, $4 FROM row";
+        self.owner().execute(sql, &[&self.tenant.0, &destination.0, &count, &lane_class]).await.unwrap();
+    }
+
     /// Owes the test's hub one notification.
     pub async fn owe_one(&self) -> Uuid {
         self.owe(self.destination, 1).await[0]

@@ -80,8 +80,17 @@ impl Process {
 
     /// Resident memory in bytes.
     pub fn resident_bytes(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    /// The most that it ever was.
+    pub fn peak_bytes(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux");
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("Linux");
         line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1024
     }
 }

@@ -22,6 +22,12 @@ pub enum Manner {
     Flood(Vec<u8>, usize),
     /// Sends these bytes, then a byte of the body every 100 ms, for ever.
     Trickle(Vec<u8>),
+    /// The same, a byte a second.
+    Drips(Vec<u8>),
+    /// Sends these bytes again and again, a thousand times a second at most.
+    Repeats(Vec<u8>),
+    /// Takes the connection, and never reads.
+    Deaf,
 }
 
 /// A listener on a free port of 127.0.0.1.
@@ -94,11 +100,14 @@ impl Receiver {
 }
 
 async fn serve(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
+    if matches!(state.manner, Manner::Deaf) {
+        return std::future::pending().await;
+    }
     read_request(&mut stream).await?;
     state.requests.send_modify(|requests| *requests += 1);
     match &state.manner {
         Manner::Bytes(bytes) => stream.write_all(bytes).await?,
-        Manner::Silent => std::future::pending().await,
+        Manner::Silent | Manner::Deaf => std::future::pending().await,
         Manner::Gated(bytes) => {
             let _ = state.open.subscribe().wait_for(|open| *open).await;
             stream.write_all(bytes).await?;
@@ -109,16 +118,23 @@ async fn serve(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
                 state.sent.fetch_add(stream.write(&[b'x'; 65_536]).await?, Ordering::SeqCst);
             }
         }
-        Manner::Trickle(head) => {
-            stream.write_all(head).await?;
-            loop {
-                stream.write_all(b"x").await?;
-                state.sent.fetch_add(1, Ordering::SeqCst);
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
+        Manner::Trickle(head) => trickle(&mut stream, head, Duration::from_millis(100), state).await?,
+        Manner::Drips(head) => trickle(&mut stream, head, Duration::from_secs(1), state).await?,
+        Manner::Repeats(bytes) => loop {
+            stream.write_all(bytes).await?;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        },
     }
     stream.shutdown().await
+}
+
+async fn trickle(stream: &mut TcpStream, head: &[u8], pause: Duration, state: &State) -> std::io::Result<()> {
+    stream.write_all(head).await?;
+    loop {
+        stream.write_all(b"x").await?;
+        state.sent.fetch_add(1, Ordering::SeqCst);
+        tokio::time::sleep(pause).await;
+    }
 }
 
 /// Head and body, as long as `content-length` says.
