@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::chain::release;
@@ -13,8 +14,14 @@ use crate::db::error::DatabaseError;
 use crate::model::delivery::Attempt;
 use crate::model::ids::{DestinationId, NotificationId, TenantId, WorkerId};
 
+const INSERT_UNKNOWN: &str = include_str!("../../sql/queries/outbox/insert_unknown.sql");
+const END_ACCEPTED: &str = include_str!("../../sql/queries/outbox/end_accepted.sql");
 const READ_BODIES: &str = include_str!("../../sql/queries/outbox/read_bodies.sql");
 const CLAIM: &str = include_str!("../../sql/queries/outbox/claim.sql");
+
+/// What is due may be committed so long after it became due, and is still looked for; what takes longer is found by whoever clears the
+/// floors.
+const COMMIT_SLACK: Duration = Duration::from_millis(250);
 
 /// What a destination may be given now, and how far it was claimed.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -29,14 +36,6 @@ pub struct Lane {
     pub floors: Floors,
     /// A claim found less than it may be given: nothing more was due.
     pub is_dry: bool,
-}
-
-/// What a claim found in a lane.
-#[derive(Debug, Clone, Copy, Default)]
-struct Found {
-    rows: i32,
-    /// The class it came to, and how far in it.
-    last: Option<(i16, Timestamp)>,
 }
 
 /// Claims due rows of these lanes for `worker`, at most `total`, in the order of the lanes when there are more; severity first, and in
@@ -63,44 +62,100 @@ pub async fn claim(
     let limit = i64::try_from(total).unwrap_or(i64::MAX);
     let rows =
         transaction.query(&statement, &[&worker.0, &destinations, &slots, &leases, &floors, &limit]).await?;
-    let mut found: HashMap<DestinationId, Found> = HashMap::new();
-    let mut attempts = Vec::with_capacity(rows.len());
-    let (mut gone, mut empty_before) = (Vec::new(), Timestamp::UNIX_EPOCH);
-    for row in &rows {
-        let Some(notification) = row.try_get(0)? else {
-            empty_before = row.try_get(7)?;
-            continue;
-        };
-        let destination = DestinationId(row.try_get(2)?);
-        let found = found.entry(destination).or_default();
-        found.rows += 1;
-        let Some(number) = row.try_get(3)? else {
-            gone.push(notification);
-            continue;
-        };
-        let (class, floor) = (row.try_get(6)?, row.try_get(7)?);
-        found.last = found.last.max(Some((class, floor)));
-        attempts.push(Attempt {
-            notification: NotificationId(notification),
-            tenant: TenantId(row.try_get(1)?),
-            destination,
-            number,
-            age: Duration::from_secs_f64(row.try_get::<_, f64>(4)?.max(0.0)),
-            held: Duration::from_secs_f64(row.try_get::<_, f64>(5)?.max(0.0)),
-            body: String::new(),
-        });
+    let claimed = rows.iter().map(Claimed::read).collect::<Result<Vec<_>, _>>()?;
+    learn(lanes, &claimed, total);
+    take_over(transaction, &claimed).await?;
+    let (ended, claimed): (Vec<_>, Vec<_>) = claimed.into_iter().partition(|row| row.accepted);
+    if !ended.is_empty() {
+        let ended: Vec<_> = ended.iter().map(|row| row.attempt.notification.0).collect();
+        let statement = transaction.prepare_cached(END_ACCEPTED).await?;
+        transaction.execute(&statement, &[&ended]).await?;
+        release(transaction, &ended).await?;
     }
-    let looked_at_all = attempts.len() + gone.len() < total;
-    for lane in lanes {
-        let found = found.get(&lane.destination).copied().unwrap_or_default();
-        lane.is_dry = looked_at_all && found.rows < lane.slots;
-        if lane.is_dry || found.last.is_some() {
-            lane.floors.raise(if lane.is_dry { None } else { found.last }, empty_before);
-        }
-    }
-    release(transaction, &gone).await?;
+    let mut attempts: Vec<Attempt> = claimed.into_iter().map(|row| row.attempt).collect();
     read_bodies(transaction, &mut attempts).await?;
     Ok(attempts)
+}
+
+/// A claimed row.
+struct Claimed {
+    /// Still without its body.
+    attempt: Attempt,
+    lane_class: i16,
+    due: Timestamp,
+    now: Timestamp,
+    /// An earlier attempt was, as its late answer said.
+    accepted: bool,
+    /// Who had it in flight and let its lease run out, and since when.
+    was_leased: Option<(Uuid, Timestamp)>,
+}
+
+impl Claimed {
+    fn read(row: &Row) -> Result<Self, DatabaseError> {
+        let (enqueued_at, now): (Timestamp, Timestamp) = (row.try_get(4)?, row.try_get(8)?);
+        let worker: Option<Uuid> = row.try_get(10)?;
+        let since: Option<Timestamp> = row.try_get(11)?;
+        Ok(Self {
+            attempt: Attempt {
+                notification: NotificationId(row.try_get(0)?),
+                tenant: TenantId(row.try_get(1)?),
+                destination: DestinationId(row.try_get(2)?),
+                number: row.try_get(3)?,
+                age: Duration::try_from(now.duration_since(enqueued_at)).unwrap_or_default(),
+                held: Duration::from_secs_f64(row.try_get::<_, f64>(5)?.max(0.0)),
+                body: String::new(),
+            },
+            lane_class: row.try_get(6)?,
+            due: row.try_get(7)?,
+            now,
+            accepted: row.try_get(9)?,
+            was_leased: worker.zip(since),
+        })
+    }
+}
+
+/// Notes how far the lanes were claimed.
+fn learn(lanes: &mut [Lane], claimed: &[Claimed], total: usize) {
+    #[derive(Debug, Clone, Copy, Default)]
+    struct Found {
+        rows: i32,
+        /// The class it came to, and how far in it.
+        last: Option<(i16, Timestamp)>,
+    }
+    let highest = claimed.first().map_or(Timestamp::UNIX_EPOCH, |row| row.now - COMMIT_SLACK);
+    let mut found: HashMap<DestinationId, Found> = HashMap::new();
+    for row in claimed {
+        let found = found.entry(row.attempt.destination).or_default();
+        found.rows += 1;
+        found.last = found.last.max(Some((row.lane_class, row.due.min(highest))));
+    }
+    for lane in lanes {
+        let found = found.get(&lane.destination).copied().unwrap_or_default();
+        // When there are as many as were asked for, the last lanes may not have been looked at.
+        lane.is_dry = found.rows < lane.slots && claimed.len() < total;
+        if lane.is_dry {
+            lane.floors.raise(None, highest);
+        } else if found.last.is_some() {
+            lane.floors.raise(found.last, highest);
+        }
+    }
+}
+
+/// The attempts whose leases ran out go on the record.
+async fn take_over(transaction: &Transaction<'_>, claimed: &[Claimed]) -> Result<(), DatabaseError> {
+    let taken: Vec<_> = claimed.iter().filter_map(|row| Some((&row.attempt, row.was_leased?))).collect();
+    if taken.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<_> = taken.iter().map(|(attempt, _)| attempt.notification.0).collect();
+    let numbers: Vec<_> = taken.iter().map(|(attempt, _)| attempt.number - 1).collect();
+    let tenants: Vec<_> = taken.iter().map(|(attempt, _)| attempt.tenant.0).collect();
+    let destinations: Vec<_> = taken.iter().map(|(attempt, _)| attempt.destination.0).collect();
+    let workers: Vec<_> = taken.iter().map(|(_, (worker, _))| *worker).collect();
+    let started: Vec<_> = taken.iter().map(|(_, (_, since))| *since).collect();
+    let statement = transaction.prepare_cached(INSERT_UNKNOWN).await?;
+    transaction.execute(&statement, &[&ids, &numbers, &tenants, &destinations, &workers, &started]).await?;
+    Ok(())
 }
 
 /// A statement of its own: it opens the days of these only, however long the history is.

@@ -16,6 +16,7 @@ use crate::model::ids::{NotificationId, WorkerId};
 
 const COMPLETE_DELIVERED: &str = include_str!("../../sql/queries/outbox/complete_delivered.sql");
 const COMPLETE_FAILED: &str = include_str!("../../sql/queries/outbox/complete_failed.sql");
+const INSERT_ATTEMPTS: &str = include_str!("../../sql/queries/outbox/insert_attempts.sql");
 const COMPLETE_LATE: &str = include_str!("../../sql/queries/outbox/complete_late.sql");
 
 /// Writes what became of attempts. One whose row somebody took over meanwhile is kept as a late record: it can't undo
@@ -39,7 +40,7 @@ pub async fn complete(
     let mut late = Vec::new();
     if written.fenced.len() < completions.len() {
         let mut others = [delivered, failed].concat();
-        others.retain(|completion| !written.fenced.contains(&(completion.notification.0, completion.number)));
+        others.retain(|completion| !written.has(completion));
         late = complete_late(transaction, worker, &others, &mut written.gone).await?;
     }
     release(transaction, &written.gone).await?;
@@ -53,6 +54,12 @@ struct Written {
     fenced: HashSet<(Uuid, i32)>,
     /// What left the outbox.
     gone: Vec<Uuid>,
+}
+
+impl Written {
+    fn has(&self, completion: &Completion) -> bool {
+        self.fenced.contains(&(completion.notification.0, completion.number))
+    }
 }
 
 /// The common case: each left the outbox, if this worker still had it in flight.
@@ -92,6 +99,13 @@ async fn complete_delivered(
     let numbers: Vec<i32> = row.try_get::<_, Option<_>>(1)?.unwrap_or_default();
     written.gone.extend(&ended);
     written.fenced.extend(ended.into_iter().zip(numbers));
+    if written.fenced.len() == completions.len() {
+        return Ok(());
+    }
+    // Somebody took others of them over.
+    let ended: Vec<&Completion> = completions.iter().copied().filter(|one| written.has(one)).collect();
+    let statement = transaction.prepare_cached(INSERT_ATTEMPTS).await?;
+    transaction.execute(&statement, &Columns::of(&ended).all(&worker.0)).await?;
     Ok(())
 }
 

@@ -1,2 +1,2 @@
 -- $1 notifications that left the outbox in this transaction
-SELECT release_waiting($1)
+SELECT CASE WHEN EXISTS (SELECT FROM outbox_blocked) THEN release_waiting($1) END
