@@ -5,12 +5,14 @@
 
 pub mod answer;
 pub mod attempt;
+mod connect;
 pub mod destinations;
 pub mod door;
 pub mod egress;
 pub mod heartbeat;
 pub mod lanes;
 pub mod leave;
+mod metered;
 pub mod outcome;
 pub mod policy;
 pub mod publish;

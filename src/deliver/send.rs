@@ -1,23 +1,37 @@
 //! Sending one HTTP request: one deadline over everything, a bounded part of the answer, no redirects, no proxy, no
 //! retries of its own, and no address that the egress guard refuses.
 
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::{HeaderMap, RETRY_AFTER};
-use reqwest::{Client, Response, Url, redirect};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT};
+use hyper::{Method, Uri};
+use hyper_util::client::legacy::{self, Client};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use percent_encoding::percent_decode_str;
 use tokio::time::Instant;
+use url::Url;
 
+use super::connect::Connector;
 use super::egress::EgressGuard;
 
 /// Bytes of an answer that are read, and kept.
 pub const ANSWER_KEPT: usize = 16 * 1024;
+/// Bytes that headers may have, and that one read brings at most: all of them are looked at in one turn.
+const HEADERS_AT_MOST: usize = 32 * 1024;
+/// Bytes of a body that may be under way unasked for, where a connection carries many (RFC 9113, section 5.2).
+const WINDOW: u32 = 64 * 1024;
+/// The same, for all bodies of a connection.
+const CONNECTION_WINDOW: u32 = 128 * 1024;
 
-/// For a connection, TLS included.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A connection that nobody uses is kept so long.
+const KEPT_IDLE: Duration = Duration::from_secs(30);
+
+/// How we name ourselves to receivers.
+const OURSELVES: &str = concat!("watchbell/", env!("CARGO_PKG_VERSION"));
 
 /// A timer that is so late was not late by chance.
 const STOPPED: Duration = Duration::from_millis(100);
@@ -81,7 +95,7 @@ impl SendError {
 /// Sends requests; shared by all destinations.
 #[derive(Debug, Clone)]
 pub struct Sender {
-    client: Client,
+    client: Client<Connector, Full<Bytes>>,
     guard: Arc<EgressGuard>,
 }
 
@@ -92,16 +106,17 @@ impl Sender {
     /// If no TLS roots are found.
     pub fn new(guard: EgressGuard) -> anyhow::Result<Self> {
         let guard = Arc::new(guard);
-        let client = Client::builder()
-            .redirect(redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .no_proxy()
-            .dns_resolver(Arc::new(GuardedResolver(Arc::clone(&guard))))
-            // Shorter than any request's own deadline: past it nothing has been sent, and that is known.
-            .connect_timeout(CONNECT_TIMEOUT)
-            .pool_idle_timeout(Duration::from_secs(30))
-            .user_agent(concat!("watchbell/", env!("CARGO_PKG_VERSION")))
-            .build()?;
+        let connector = Connector::new(Arc::clone(&guard))?;
+        // It knows of no redirects and no proxies, and sends again only what never left for a connection that was closed
+        // before.
+        let client = Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(KEPT_IDLE)
+            .http1_max_buf_size(HEADERS_AT_MOST)
+            .http2_initial_stream_window_size(WINDOW)
+            .http2_initial_connection_window_size(CONNECTION_WINDOW)
+            .build(connector);
         Ok(Self { client, guard })
     }
 
@@ -124,26 +139,32 @@ impl Sender {
         if timeout.is_zero() {
             return Err(SendError::TooLate);
         }
-        let sending = self.client.post(request.url).headers(request.headers).body(request.body).send();
+        let sending = self.client.request(to_http(request)?);
         let sent = until(deadline, sending).await.ok_or(SendError::Timeout(timeout))?;
-        let response = sent.map_err(|error| {
-            let text = innermost(&error);
-            if text.contains("is not a public address") {
-                SendError::Refused(text.split(' ').next().unwrap_or_default().to_owned())
-            } else if error.is_connect() {
-                SendError::Connect(text)
-            } else {
-                SendError::Broken(text)
-            }
-        })?;
+        let response = sent.map_err(|error| reason(&error))?;
         let status = response.status().as_u16();
         let retry_after =
             response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
         // The status is the answer: a body that breaks off, or does not end in time, does not make it unsaid.
         let mut body = Vec::new();
-        let _ = until(deadline, read_beginning(response, &mut body)).await;
+        let _ = until(deadline, read_beginning(response.into_body(), &mut body)).await;
         Ok(Answer { status, retry_after, body })
     }
+}
+
+fn to_http(mut request: Request) -> Result<hyper::Request<Full<Bytes>>, SendError> {
+    let credentials = take_credentials(&mut request.url);
+    let uri = Uri::try_from(request.url.as_str()).map_err(|error| SendError::Connect(error.to_string()))?;
+    let mut http = hyper::Request::new(Full::new(Bytes::from(request.body)));
+    *http.method_mut() = Method::POST;
+    *http.uri_mut() = uri;
+    *http.headers_mut() = request.headers;
+    http.headers_mut().insert(ACCEPT, HeaderValue::from_static("*/*"));
+    http.headers_mut().insert(USER_AGENT, HeaderValue::from_static(OURSELVES));
+    if let Some(credentials) = credentials {
+        http.headers_mut().insert(AUTHORIZATION, credentials);
+    }
+    Ok(http)
 }
 
 /// What comes of it by the deadline. Who was stopped, or starved, until after it finds its timer over before anybody has looked
@@ -160,8 +181,9 @@ async fn until<T>(deadline: Instant, work: impl Future<Output = T>) -> Option<T>
 }
 
 /// Reads until the answer ends, breaks off, or is as long as is kept; the connection is closed then.
-async fn read_beginning(mut response: Response, body: &mut Vec<u8>) {
-    while let Ok(Some(chunk)) = response.chunk().await {
+async fn read_beginning(mut answer: Incoming, body: &mut Vec<u8>) {
+    while let Some(Ok(frame)) = answer.frame().await {
+        let Ok(chunk) = frame.into_data() else { continue };
         let room = ANSWER_KEPT - body.len();
         body.extend_from_slice(&chunk[..chunk.len().min(room)]);
         if body.len() == ANSWER_KEPT {
@@ -170,41 +192,49 @@ async fn read_beginning(mut response: Response, body: &mut Vec<u8>) {
     }
 }
 
-/// Resolves names with the system's resolver, and leaves out addresses that requests may not go to.
-struct GuardedResolver(Arc<EgressGuard>);
-
-impl Resolve for GuardedResolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let guard = Arc::clone(&self.0);
-        Box::pin(async move {
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            let permitted = permitted(&guard, name.as_str(), &found)?;
-            Ok(Box::new(permitted.into_iter()) as Addrs)
-        })
-    }
-}
-
-/// Of all addresses of a name those that requests may go to; an error if there are none.
-fn permitted(guard: &EgressGuard, name: &str, found: &[SocketAddr]) -> Result<Vec<SocketAddr>, SendError> {
-    let permitted: Vec<SocketAddr> =
-        found.iter().filter(|address| guard.permits(address.ip())).copied().collect();
-    match (permitted.is_empty(), found.first()) {
-        (true, Some(refused)) => Err(SendError::Refused(format!("{name} ({})", refused.ip()))),
-        _ => Ok(permitted),
-    }
-}
-
-/// The cause that says what happened. Never the URL: some destinations keep their secret in it.
-fn innermost(error: &reqwest::Error) -> String {
+/// Why there is no answer. Never with the URL: some destinations keep their secret in it.
+fn reason(error: &legacy::Error) -> SendError {
     let mut cause: &dyn std::error::Error = error;
-    while let Some(source) = cause.source() {
+    loop {
+        if let Some(SendError::Refused(address)) = cause.downcast_ref() {
+            return SendError::Refused(address.clone());
+        }
+        let Some(source) = cause.source() else { break };
         cause = source;
     }
-    if std::ptr::addr_eq(cause, error as &dyn std::error::Error) {
-        "request failed".to_owned()
+    if error.is_connect() {
+        SendError::Connect(cause.to_string())
     } else {
-        cause.to_string()
+        SendError::Broken(cause.to_string())
     }
+}
+
+/// What a URL with a name and a password in it asks for (RFC 7617); it is left without them.
+fn take_credentials(url: &mut Url) -> Option<HeaderValue> {
+    if url.username().is_empty() && url.password().is_none() {
+        return None;
+    }
+    let mut pair: Vec<u8> = percent_decode_str(url.username()).collect();
+    pair.push(b':');
+    pair.extend(percent_decode_str(url.password().unwrap_or_default()));
+    url.set_username("").and_then(|()| url.set_password(None)).ok()?;
+    let mut value = HeaderValue::from_str(&format!("Basic {}", base64(&pair))).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// RFC 4648, section 4.
+fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for three in bytes.chunks(3) {
+        let bits = (0..3).fold(0, |bits, at| bits << 8 | u32::from(*three.get(at).unwrap_or(&0)));
+        for at in 0..4 {
+            let six = (bits >> (18 - 6 * at) & 63) as usize;
+            text.push(if at > three.len() { '=' } else { char::from(ALPHABET[six]) });
+        }
+    }
+    text
 }
 
 #[cfg(test)]
@@ -212,16 +242,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_all_addresses_of_a_name_only_the_permitted_are_gone_to() {
-        let of = |found: &[&str]| {
-            let found: Vec<SocketAddr> =
-                found.iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), 0)).collect();
-            permitted(&EgressGuard::default(), "name.example", &found)
-                .map(|permitted| permitted.iter().map(|address| address.ip().to_string()).collect::<Vec<_>>())
+    fn a_name_and_a_password_in_a_url_are_its_credentials() {
+        let of = |url: &str| {
+            let mut url = url.parse().unwrap();
+            let credentials = take_credentials(&mut url);
+            assert_eq!(url.as_str(), "http://example/");
+            credentials.map(|value| value.to_str().unwrap().to_owned())
         };
-        assert_eq!(of(&["10.0.0.1", "1.1.1.1", "::1", "fd00:ec2::254"]), Ok(vec!["1.1.1.1".to_owned()]));
-        let refused = Err(SendError::Refused("name.example (169.254.169.254)".to_owned()));
-        assert_eq!(of(&["169.254.169.254", "::ffff:10.0.0.1", "64:ff9b::7f00:1"]), refused);
-        assert_eq!(of(&[]), Ok(vec![]));
+        assert_eq!(
+            of("http://Aladdin:open%20sesame@example"),
+            Some("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==".into())
+        );
+        assert_eq!(of("http://a:bc@example"), Some("Basic YTpiYw==".into()));
+        assert_eq!(of("http://ab:c@example"), Some("Basic YWI6Yw==".into()));
+        assert_eq!(of("http://a@example"), Some("Basic YTo=".into()));
+        assert_eq!(of("http://example"), None);
     }
 }

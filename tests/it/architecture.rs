@@ -29,12 +29,13 @@ const ROOMS: [&str; 16] = [
 const PURE: [&str; 5] = ["model/", "notice/", "detect/conditions.rs", "detect/cooldown.rs", "retry.rs"];
 
 /// What does I/O, or is for it.
-const IO: [&str; 9] = [
+const IO: [&str; 10] = [
     "tokio",
     "tokio_postgres",
     "deadpool_postgres",
     "async_nats",
     "reqwest",
+    "hyper_util",
     "axum",
     "std::fs",
     "std::net",

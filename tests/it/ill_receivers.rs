@@ -1,6 +1,8 @@
 //! Receivers that are ill in ways that the contract does not know: each costs one attempt, no longer than its deadline, and next
 //! to no memory.
 
+use std::time::{Duration, Instant};
+
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -12,6 +14,8 @@ use super::support::receiver::{Manner, Receiver};
 const HALF_A_GIGABYTE: usize = 512 << 20;
 /// More than this is not needed, however much a receiver sends.
 const FLAT: u64 = 64 << 20;
+/// A second for the poll, and what a busy machine adds.
+const PROMPT: Duration = Duration::from_secs(5);
 
 /// A worker of its own, which has delivered something: what it needs for that it has. Its requests end after two seconds.
 async fn worker(settings: &[(&str, &str)]) -> (TestApp, Process) {
@@ -112,6 +116,60 @@ async fn interim_answers_for_ever_end_at_the_deadline_and_cost_no_memory() {
         assert_eq!((&attempt["outcome"], &attempt["status_code"]), (&json!("retry"), &Value::Null));
         assert!(attempt["error"].as_str().unwrap().contains("no answer within"), "{attempt}");
         assert_ended_at_its_deadline(&attempt);
+    }
+    let grown = process.peak_bytes().saturating_sub(before);
+    assert!(grown < FLAT, "{grown}");
+    assert_eq!(process.terminate().await, Some(0));
+}
+
+/// What HTTP sets no end to, without end: to as many requests at once as one destination may have, and to more when they ended.
+#[tokio::test]
+async fn whatever_a_receiver_pours_out_without_end_delays_nobody_else() {
+    const OWED: usize = 48;
+    let (app, process) = worker(&[]).await;
+    let before = process.peak_bytes();
+    let of = |id| format!("SELECT count(*) FROM delivery_attempts WHERE destination_id = '{id}'");
+    let chunked = |more: &str| format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{more}");
+    let mut to_healthy = 1;
+    for (name, head, poured, outcome, status) in [
+        ("interim answers", String::new(), "HTTP/1.1 100 Continue\r\n\r\n", "retry", Value::Null),
+        ("headers", "HTTP/1.1 200 OK\r\n".to_owned(), "x: y\r\n", "retry", Value::Null),
+        ("tiny chunks", chunked(""), "1\r\nx\r\n", "delivered", json!(200)),
+        ("zeros before a chunk's size", chunked(""), "0", "delivered", json!(200)),
+        ("blanks after a chunk's size", chunked("1"), " ", "delivered", json!(200)),
+        ("extensions of chunks", chunked(""), "1;x=y\r\nx\r\n", "delivered", json!(200)),
+        ("trailers", chunked("0\r\n"), "x: y\r\n", "delivered", json!(200)),
+    ] {
+        let receiver = Receiver::start(Manner::Pours(head.into(), poured.into())).await;
+        let ill = app.add_hub(name, &receiver.url(), json!({})).await;
+        let ids = app.owe(ill, OWED).await;
+        receiver.wait_for_requests(1).await;
+        for _ in 0..2 {
+            let owed = Instant::now();
+            app.owe_one().await;
+            to_healthy += 1;
+            app.wait_for_count(&of(app.destination), to_healthy).await;
+            assert!(owed.elapsed() < PROMPT, "{name}: {:?}", owed.elapsed());
+        }
+        app.wait_for_count(&of(ill), OWED as i64).await;
+        let mut errors = Vec::new();
+        for id in ids {
+            let attempt = app.attempts(id).await.remove(0);
+            assert_eq!(
+                (&attempt["outcome"], &attempt["status_code"]),
+                (&json!(outcome), &status),
+                "{attempt}"
+            );
+            // At its deadline, if not before.
+            assert!(
+                took(&attempt) < SignedDuration::from_secs(2 + PROMPT.as_secs() as i64),
+                "{name}: {attempt}"
+            );
+            errors.extend(attempt["error"].as_str().map(str::to_owned));
+        }
+        if name == "interim answers" {
+            assert!(errors.iter().any(|error| error.contains("more than 262144 bytes came")), "{errors:?}");
+        }
     }
     let grown = process.peak_bytes().saturating_sub(before);
     assert!(grown < FLAT, "{grown}");

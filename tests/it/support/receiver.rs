@@ -26,6 +26,8 @@ pub enum Manner {
     Drips(Vec<u8>),
     /// Sends these bytes again and again, a thousand times a second at most.
     Repeats(Vec<u8>),
+    /// Sends the first bytes, then the second again and again, as fast as they are taken.
+    Pours(Vec<u8>, Vec<u8>),
     /// Takes the connection, and never reads.
     Deaf,
 }
@@ -120,6 +122,14 @@ async fn serve(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
         }
         Manner::Trickle(head) => trickle(&mut stream, head, Duration::from_millis(100), state).await?,
         Manner::Drips(head) => trickle(&mut stream, head, Duration::from_secs(1), state).await?,
+        Manner::Pours(head, bytes) => {
+            stream.write_all(head).await?;
+            let many = bytes.repeat(65_536 / bytes.len());
+            loop {
+                stream.write_all(&many).await?;
+                state.sent.fetch_add(many.len(), Ordering::SeqCst);
+            }
+        }
         Manner::Repeats(bytes) => loop {
             stream.write_all(bytes).await?;
             tokio::time::sleep(Duration::from_millis(1)).await;
