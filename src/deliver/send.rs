@@ -5,6 +5,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT};
@@ -218,23 +220,9 @@ fn take_credentials(url: &mut Url) -> Option<HeaderValue> {
     pair.push(b':');
     pair.extend(percent_decode_str(url.password().unwrap_or_default()));
     url.set_username("").and_then(|()| url.set_password(None)).ok()?;
-    let mut value = HeaderValue::from_str(&format!("Basic {}", base64(&pair))).ok()?;
+    let mut value = HeaderValue::from_str(&format!("Basic {}", BASE64_STANDARD.encode(&pair))).ok()?;
     value.set_sensitive(true);
     Some(value)
-}
-
-/// RFC 4648, section 4.
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for three in bytes.chunks(3) {
-        let bits = (0..3).fold(0, |bits, at| bits << 8 | u32::from(*three.get(at).unwrap_or(&0)));
-        for at in 0..4 {
-            let six = (bits >> (18 - 6 * at) & 63) as usize;
-            text.push(if at > three.len() { '=' } else { char::from(ALPHABET[six]) });
-        }
-    }
-    text
 }
 
 #[cfg(test)]

@@ -245,7 +245,7 @@ async fn those_who_were_told_that_it_is_open_are_told_that_it_is_over() {
         assert_eq!(alert["by"], resolved["alert"]["resolved_by"], "{body}");
         assert_eq!(alert["link"], resolved["alert"]["link"], "{body}");
         assert!(alert["summary"].as_str().unwrap().contains("a-pump"), "{body}");
-        assert_eq!((row.get::<_, i32>(1), row.get::<_, i32>(2)), (3, 2));
+        assert_eq!((row.get::<_, i32>(1), row.get::<_, i32>(2)), (3, 4));
         assert!(row.get::<_, bool>(3), "in the transaction that resolved it");
     }
 }
