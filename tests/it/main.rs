@@ -66,4 +66,5 @@ mod supersede;
 mod support;
 mod takeover;
 mod upgrade;
+mod vacuum;
 mod waiting;
