@@ -166,8 +166,8 @@ impl Worker {
         let claimed_at = Instant::now();
         let transaction = client.transaction().await?;
         let written = if self.cautious { self.ended.len().min(1) } else { self.ended.len() };
-        let completions: Vec<Completion> =
-            self.ended[..written].iter().map(|ended| ended.completion.clone()).collect();
+        let completions: Vec<&Completion> =
+            self.ended[..written].iter().map(|ended| &ended.completion).collect();
         let late = complete(&transaction, id.unwrap_or_default(), &completions).await?;
         self.record_signs(&transaction, written).await?;
         // After the signs: a destination that was held just now is given nothing.
@@ -187,7 +187,7 @@ impl Worker {
         for id in &expired {
             tracing::error!(notification_id = %id, "given up without another attempt, it is a dead letter");
         }
-        let worked = completions.len() + attempts.len() + expired.len();
+        let worked = written + attempts.len() + expired.len();
         self.conclude(written);
         for attempt in attempts {
             self.start(attempt, claimed_at);
@@ -206,13 +206,13 @@ impl Worker {
         if !self.ended.is_empty() {
             let mut client = self.pool.get().await?;
             let transaction = client.transaction().await?;
-            let completions: Vec<Completion> =
-                self.ended.iter().map(|ended| ended.completion.clone()).collect();
+            let completions: Vec<&Completion> = self.ended.iter().map(|ended| &ended.completion).collect();
             let id = *self.id.borrow();
             complete(&transaction, id.unwrap_or_default(), &completions).await?;
-            self.record_signs(&transaction, completions.len()).await?;
+            let written = completions.len();
+            self.record_signs(&transaction, written).await?;
             transaction.commit().await?;
-            self.conclude(completions.len());
+            self.conclude(written);
         }
         Ok(())
     }

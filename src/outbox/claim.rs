@@ -159,7 +159,10 @@ async fn take_over(transaction: &Transaction<'_>, claimed: &[Claimed]) -> Result
 }
 
 /// A statement of its own: it opens the days of these only, however long the history is.
-async fn read_bodies(transaction: &Transaction<'_>, attempts: &mut [Attempt]) -> Result<(), DatabaseError> {
+async fn read_bodies(
+    transaction: &Transaction<'_>,
+    attempts: &mut Vec<Attempt>,
+) -> Result<(), DatabaseError> {
     let ids: Vec<_> = attempts.iter().map(|attempt| attempt.notification.0).collect();
     let (Some(lowest), Some(highest)) = (ids.iter().min(), ids.iter().max()) else { return Ok(()) };
     let statement = transaction.prepare_cached(READ_BODIES).await?;
@@ -168,10 +171,16 @@ async fn read_bodies(transaction: &Transaction<'_>, attempts: &mut [Attempt]) ->
         .iter()
         .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
         .collect::<Result<_, DatabaseError>>()?;
-    for attempt in attempts {
-        let missing =
-            || DatabaseError::Unreadable(format!("notification {} has no body", attempt.notification));
-        attempt.body = bodies.remove(&attempt.notification.0).ok_or_else(missing)?;
-    }
+    // One that was lost must not stop the others: its lease runs out, again and again, and each time this is said.
+    attempts.retain_mut(|attempt| match bodies.remove(&attempt.notification.0) {
+        Some(body) => {
+            attempt.body = body;
+            true
+        }
+        None => {
+            tracing::error!(notification_id = %attempt.notification, "is owed and does not exist, nothing can be sent");
+            false
+        }
+    });
     Ok(())
 }

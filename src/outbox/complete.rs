@@ -27,9 +27,9 @@ const COMPLETE_LATE: &str = include_str!("../../sql/queries/outbox/complete_late
 pub async fn complete(
     transaction: &Transaction<'_>,
     worker: WorkerId,
-    completions: &[Completion],
+    completions: &[&Completion],
 ) -> Result<Vec<NotificationId>, DatabaseError> {
-    let mut ordered: Vec<&Completion> = completions.iter().collect();
+    let mut ordered = completions.to_vec();
     // Whoever locks many rows does it in one order.
     ordered.sort_unstable_by_key(|completion| (completion.notification, completion.number));
     let (delivered, failed): (Vec<_>, Vec<_>) =

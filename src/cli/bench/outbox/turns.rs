@@ -36,7 +36,7 @@ pub async fn take(pool: Pool, mut lanes: Vec<Lane>) -> anyhow::Result<()> {
         }
         let mut client = pool.get().await?;
         let transaction = client.transaction().await?;
-        complete(&transaction, worker, &ended).await?;
+        complete(&transaction, worker, &ended.iter().collect::<Vec<_>>()).await?;
         let attempts = claim(&transaction, worker, &mut lanes, BATCH).await?;
         transaction.commit().await?;
         if attempts.is_empty() {
