@@ -74,7 +74,8 @@ impl Churn {
 
     /// They were delivered.
     pub async fn complete(&mut self, attempts: Vec<Attempt>) {
-        let completions: Vec<Completion> = attempts.into_iter().map(delivered).collect();
+        let delivered: Vec<Completion> = attempts.into_iter().map(delivered).collect();
+        let completions: Vec<&Completion> = delivered.iter().collect();
         let transaction = self.client.transaction().await.unwrap();
         complete(&transaction, self.worker, &completions).await.unwrap();
         transaction.commit().await.unwrap();
