@@ -45,6 +45,7 @@ use crate::ingest::retention::Retention;
 use crate::ingest::stream;
 use crate::ingest::watermark::Watermark;
 use crate::outbox::retention::Retention as HistoryRetention;
+use crate::outbox::vacuum::{self, Vacuum};
 use crate::telemetry::metrics::Metrics;
 
 /// A stage has this long to end what is under way.
@@ -328,6 +329,9 @@ fn start_deliver(
     let worker = Worker::new(pool, settings, key, channels, id, Arc::clone(metrics));
     beating.spawn(heartbeat.run(beating.cancel.clone()));
     delivering.spawn(worker.run(Arc::clone(owed), delivering.cancel.clone()));
+    // The worker's role owns no table.
+    let owner = Pool::new(&config.database, DatabaseRole::Owner, 1)?;
+    delivering.spawn(Vacuum::new(owner, vacuum::EVERY).run(delivering.cancel.clone()));
     Ok([beating, delivering])
 }
 

@@ -83,7 +83,8 @@ pub struct Spoken {
 pub struct Lanes {
     entries: HashMap<DestinationId, Entry>,
     order: Vec<DestinationId>,
-    next: usize,
+    /// Who was given something last: the next turn begins behind it.
+    served: Option<DestinationId>,
     place: Option<Place>,
     config_version: Option<i64>,
     refreshed_at: Option<Instant>,
@@ -95,7 +96,7 @@ impl Lanes {
         Self {
             entries: HashMap::new(),
             order: Vec::new(),
-            next: 0,
+            served: None,
             place: None,
             config_version: None,
             refreshed_at: None,
@@ -168,13 +169,10 @@ impl Lanes {
         Ok(())
     }
 
-    /// What may be claimed now, another destination first at every call.
-    pub fn free(&mut self, settings: &config::Deliver) -> Vec<Lane> {
-        if self.order.is_empty() {
-            return Vec::new();
-        }
-        self.next = (self.next + 1) % self.order.len();
-        let (tail, head) = self.order.split_at(self.next);
+    /// What may be claimed now, beginning behind the lane that was served last: those that are due take turns, however many are not.
+    pub fn free(&self, settings: &config::Deliver) -> Vec<Lane> {
+        let served = self.served.and_then(|served| self.order.iter().position(|id| *id == served));
+        let (tail, head) = self.order.split_at(served.map_or(0, |served| served + 1));
         let now = Instant::now();
         head.iter()
             .chain(tail)
@@ -267,6 +265,7 @@ impl Lanes {
     pub fn start(&mut self, id: DestinationId) -> Option<(Arc<Known>, bool)> {
         let entry = self.entries.get_mut(&id)?;
         entry.in_flight += 1;
+        self.served = Some(id);
         Some((Arc::clone(&entry.known), entry.door.probes()))
     }
 

@@ -34,3 +34,31 @@ impl Floors {
         self.0.iter().copied()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).expect("a time")
+    }
+
+    #[test]
+    fn floors_rise_up_to_where_a_lane_was_claimed_and_never_fall() {
+        // What was known, how far a claim came, before when the classes before that are empty; what is known then.
+        let cases = [
+            ("nothing was due", [0; 8], None, 9, [9; 8]),
+            ("it came into the first class", [0; 8], Some((0, 5)), 9, [5, 0, 0, 0, 0, 0, 0, 0]),
+            ("those before are empty", [0; 8], Some((3, 5)), 9, [9, 9, 9, 5, 0, 0, 0, 0]),
+            ("it came into the last", [0; 8], Some((7, 5)), 9, [9, 9, 9, 9, 9, 9, 9, 5]),
+            ("those after keep theirs", [1, 2, 3, 4, 5, 6, 7, 8], Some((1, 5)), 9, [9, 5, 3, 4, 5, 6, 7, 8]),
+            ("what is known is higher", [20; 8], Some((2, 5)), 9, [20; 8]),
+            ("some are higher", [20, 1, 20, 1, 20, 1, 20, 1], None, 9, [20, 9, 20, 9, 20, 9, 20, 9]),
+        ];
+        for (what, known, last, empty_before, expected) in cases {
+            let mut floors = Floors(known.map(at));
+            floors.raise(last.map(|(class, floor)| (class, at(floor))), at(empty_before));
+            assert_eq!(floors, Floors(expected.map(at)), "{what}");
+        }
+    }
+}

@@ -14,3 +14,4 @@ pub mod heartbeat;
 pub mod redrive;
 pub mod rescue;
 pub mod retention;
+pub mod vacuum;

@@ -9,7 +9,7 @@ use watchbell::dev::hub::{Answer, Hub, HubOptions};
 use super::support::app::TestApp;
 use super::support::courier::Courier;
 use super::support::receiver::{Manner, Receiver};
-use super::support::wait::PATIENCE;
+use super::support::wait::{PATIENCE, until};
 
 const HEALTHY_DELIVERED: &str =
     "SELECT count(*) FROM deliveries WHERE destination = 'hub' AND status = 'delivered'";
@@ -50,7 +50,7 @@ async fn a_hanging_destination_takes_its_own_slots_and_no_more() {
 async fn within_a_lane_the_most_severe_goes_first() {
     let app = TestApp::new(&[("deliver.concurrency_per_destination", "1")]).await;
     let mut expected: Vec<Uuid> = Vec::new();
-    for class in [3, 2, 1, 0] {
+    for class in [6, 4, 2, 0] {
         expected.splice(0..0, app.owe_class(app.destination, 2, class).await);
     }
     let mut courier = Courier::new(&app.config()).await;
@@ -61,6 +61,81 @@ async fn within_a_lane_the_most_severe_goes_first() {
         ids.iter().map(|id| expected.iter().position(|e| e == id).unwrap() / 2).collect::<Vec<_>>()
     };
     assert_eq!(classes(&told), [0, 0, 1, 1, 2, 2, 3, 3]);
+}
+
+/// The notifications in the order in which the hub accepted them.
+fn accepted(app: &TestApp) -> Vec<Uuid> {
+    let posts = app.hub.received();
+    let accepted = posts.iter().filter(|post| post.was_accepted());
+    accepted.map(|post| post.event_id.as_deref().unwrap().parse().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn within_a_severity_first_attempts_go_before_what_failed_however_long_that_is_due() {
+    let app = TestApp::new(&[("deliver.concurrency_per_destination", "1")]).await;
+    app.hub.set_default(Answer::status(503));
+    let failed =
+        [app.owe_class(app.destination, 1, 0).await[0], app.owe_class(app.destination, 1, 6).await[0]];
+    let mut courier = Courier::new(&app.config()).await;
+    courier.step_until(&app, "SELECT count(*) FROM outbox WHERE status = 'retrying'", 2).await;
+    let long_due = "UPDATE outbox SET status = 'retrying', next_attempt_at = now() - interval '1 hour'";
+    assert_eq!(app.owner().execute(long_due, &[]).await.unwrap(), 2);
+    let new = [app.owe_class(app.destination, 1, 0).await[0], app.owe_class(app.destination, 1, 6).await[0]];
+    app.hub.set_default(Answer::status(202));
+    courier.step_until(&app, HEALTHY_DELIVERED, 4).await;
+    assert_eq!(accepted(&app), [new[0], failed[0], new[1], failed[1]]);
+}
+
+#[tokio::test]
+async fn what_was_rescued_from_a_dead_worker_comes_after_first_attempts_too() {
+    let app =
+        TestApp::new(&[("deliver.concurrency_per_destination", "1"), ("deliver.worker_ttl_seconds", "1")])
+            .await;
+    app.hub.set_default(Answer::Hang);
+    let rescued = app.owe_one().await;
+    let mut dead = Courier::new(&app.config()).await;
+    dead.claim().await;
+    drop(dead);
+    let mut courier = Courier::new(&app.config()).await;
+    until("the row is rescued", async || (courier.heartbeat.step().await.unwrap() == 1).then_some(())).await;
+    let new = app.owe_one().await;
+    app.hub.set_default(Answer::status(202));
+    until("both are delivered", async || {
+        courier.heartbeat.step().await.unwrap();
+        courier.worker.step().await.unwrap();
+        (app.count(HEALTHY_DELIVERED).await == 2).then_some(())
+    })
+    .await;
+    assert_eq!(accepted(&app), [new, rescued]);
+}
+
+/// Owes some to each of so many destinations, and sends so many one after another; returns how many of them each lane got.
+async fn turns_of(due: usize, idle: usize, each: usize, sent: usize) -> Vec<usize> {
+    let app = TestApp::new(&[("deliver.concurrency", "1")]).await;
+    let url = format!("http://{}", app.hub.address());
+    let mut lanes = Vec::new();
+    for number in 0..due {
+        let destination = app.add_hub(&format!("due-{number}"), &url, json!({})).await;
+        lanes.push(app.owe(destination, each).await);
+    }
+    for number in 0..idle {
+        app.add_hub(&format!("idle-{number}"), &url, json!({})).await;
+    }
+    let mut courier = Courier::new(&app.config()).await;
+    let delivered = "SELECT count(*) FROM deliveries WHERE status = 'delivered'";
+    courier.step_until(&app, delivered, sent as i64).await;
+    let heard = &accepted(&app)[..sent];
+    lanes.iter().map(|lane| lane.iter().filter(|id| heard.contains(id)).count()).collect()
+}
+
+#[tokio::test]
+async fn when_more_lanes_are_due_than_requests_may_run_each_gets_its_turn() {
+    assert_eq!(turns_of(10, 0, 5, 20).await, [2; 10]);
+}
+
+#[tokio::test]
+async fn idle_lanes_give_their_turns_to_all_that_are_due_alike() {
+    assert_eq!(turns_of(2, 20, 12, 12).await, [6; 2]);
 }
 
 /// A notification of another destination, from its commit until it arrives, again and again; the middle one of all.
@@ -98,11 +173,11 @@ async fn a_hundred_thousand_due_rows_of_one_that_never_answers_delay_nobody_else
 #[tokio::test]
 async fn the_most_severe_goes_before_a_hundred_thousand_others_of_its_lane() {
     let app = TestApp::new(&[("deliver.concurrency_per_destination", "1")]).await;
-    app.owe_very_many(app.destination, 100_000, 3).await;
+    app.owe_very_many(app.destination, 100_000, 6).await;
     let mut courier = Courier::new(&app.config()).await;
     courier.step_until(&app, HEALTHY_DELIVERED, 3).await;
     let severe = app.owe_class(app.destination, 2, 0).await;
-    let less = app.owe_class(app.destination, 2, 1).await;
+    let less = app.owe_class(app.destination, 2, 2).await;
     let before = usize::try_from(app.hub.total()).unwrap();
     courier.step_until(&app, HEALTHY_DELIVERED, 12).await;
     let place = |id: &Uuid| {

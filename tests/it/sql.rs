@@ -12,6 +12,7 @@ fn role_of(name: &str) -> Role {
     let (area, file) = name.split_once('/').expect("a query lies in the directory of its area");
     match area {
         "outbox" if file == "redrive.sql" => Role::Api,
+        "outbox" if file == "read_dead_rows.sql" => Role::Owner,
         "db" | "deliver" | "detect" | "ingest" | "outbox" => Role::Worker,
         "api" | "console" => Role::Api,
         "audit" | "bench" | "demo" | "keys" | "prove" | "tenants" => Role::Owner,

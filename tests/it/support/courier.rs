@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 use watchbell::config::Config;
 use watchbell::db::pool::{Pool, Role};
 use watchbell::deliver::attempt::Channels;
@@ -54,6 +55,14 @@ impl Courier {
             (app.count(query).await == expected).then_some(())
         })
         .await;
+    }
+
+    /// Lets it take turns by itself, until the test ends; returns its bell.
+    pub fn run(self) -> Arc<Notify> {
+        let bell = Arc::new(Notify::new());
+        tokio::spawn(self.heartbeat.run(CancellationToken::new()));
+        tokio::spawn(self.worker.run(Arc::clone(&bell), CancellationToken::new()));
+        bell
     }
 
     /// Takes one turn that claims; fails if nothing is due.

@@ -2,6 +2,7 @@
 
 pub mod app;
 pub mod bench;
+pub mod churn;
 pub mod command;
 pub mod courier;
 pub mod database;

@@ -1,6 +1,7 @@
 //! What is owed without anybody having detected anything, and what became of it.
 
 use serde_json::{Value, json};
+use tokio_postgres::GenericClient;
 use uuid::Uuid;
 use watchbell::db::pool;
 use watchbell::model::ids::DestinationId;
@@ -42,13 +43,23 @@ impl TestApp {
 
     /// Owes one whose body is longer by so many bytes.
     pub async fn owe_padded(&self, destination: DestinationId, bytes: i32) -> Uuid {
+        self.owe_within(self.owner(), destination, bytes).await
+    }
+
+    /// The same, in a transaction of the caller's.
+    pub async fn owe_within(
+        &self,
+        client: &impl GenericClient,
+        destination: DestinationId,
+        bytes: i32,
+    ) -> Uuid {
         let sql = "WITH told AS (
                      INSERT INTO notifications (notification_id, tenant_id, alert_id, destination_id, event, episode, body)
                      VALUES ($1, $2, $1, $3, 'opened', 1, json_build_object('event_type', 'alert.opened', 'event_id', $1::uuid,
                              'payload', json_build_object('padding', repeat('x', $4)))::text))
                    INSERT INTO outbox (notification_id, tenant_id, destination_id) VALUES ($1, $2, $3)";
         let id = Uuid::now_v7();
-        self.owner().execute(sql, &[&id, &self.tenant.0, &destination.0, &bytes]).await.unwrap();
+        client.execute(sql, &[&id, &self.tenant.0, &destination.0, &bytes]).await.unwrap();
         id
     }
 
