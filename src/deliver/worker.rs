@@ -333,7 +333,12 @@ impl Worker {
 
     fn until_due(&mut self) -> Duration {
         let now = Instant::now();
-        self.due = self.due.filter(|due| *due > now);
+        if self.due.is_some_and(|due| due <= now) {
+            // It became due while the turn was taken.
+            self.due = None;
+            self.lanes.stir();
+            return Duration::ZERO;
+        }
         let next = [self.due, self.lanes.opens_at(now)].into_iter().flatten().min();
         next.map_or(POLL_EVERY, |next| POLL_EVERY.min(next - now))
     }

@@ -162,7 +162,8 @@ async fn a_hundred_thousand_due_rows_of_one_that_never_answers_delay_nobody_else
     let process = app.spawn("deliver");
     silent.wait_for_requests(8).await;
     let delay = typical_delay(&app).await;
-    assert!(delay < Duration::from_millis(1_500), "{delay:?}");
+    // Behind all of them it would come after hours.
+    assert!(delay < Duration::from_secs(5), "{delay:?}");
     // All the while they were due, and were tried.
     let due = "SELECT count(*) FROM outbox WHERE next_attempt_at <= now()";
     assert!(app.count(due).await > 99_000);
