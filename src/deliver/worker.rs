@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
-use tokio::task::{Id, JoinError, JoinSet};
+use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -20,10 +20,10 @@ use crate::config;
 use crate::db::error::DatabaseError;
 use crate::db::pool::Pool;
 use crate::model::delivery::{Attempt, Completion, Outcome};
-use crate::model::ids::{DestinationId, NotificationId, WorkerId};
+use crate::model::ids::{DestinationId, WorkerId};
 use crate::outbox::claim::claim;
 use crate::outbox::complete::complete;
-use crate::outbox::expire::expire;
+use crate::outbox::expire::{Shut, expire};
 use crate::telemetry::metrics::{ByOutcome, Metrics};
 
 /// What is due is looked for at least this often: a lost wake-up costs a second.
@@ -46,6 +46,24 @@ pub enum Step {
     Idle,
 }
 
+/// Somebody looks for what is over its horizon behind these doors.
+struct Expiring {
+    shut: Vec<Shut>,
+    looking: JoinHandle<Result<usize, DatabaseError>>,
+}
+
+/// Gives up what is over its horizon; returns how many.
+async fn expire_behind(pool: Pool, shut: Vec<Shut>) -> Result<usize, DatabaseError> {
+    let mut client = pool.get().await?;
+    let transaction = client.transaction().await?;
+    let expired = expire(&transaction, &shut, EXPIRE_AT_ONCE).await?;
+    transaction.commit().await?;
+    for id in &expired {
+        tracing::error!(notification_id = %id, "given up without another attempt, it is a dead letter");
+    }
+    Ok(expired.len())
+}
+
 /// Delivers what is owed.
 pub struct Worker {
     pool: Pool,
@@ -61,6 +79,8 @@ pub struct Worker {
     ended: Vec<Ended>,
     /// The database refused what is in one of them: they are written one by one until it is found.
     cautious: bool,
+    /// Beside the turns.
+    expiring: Option<Expiring>,
     /// The earliest retry that this worker itself has scheduled.
     due: Option<Instant>,
     metrics: Arc<Metrics>,
@@ -87,6 +107,7 @@ impl Worker {
             receivers: HashMap::new(),
             ended: Vec::new(),
             cautious: false,
+            expiring: None,
             due: None,
             metrics,
         }
@@ -129,13 +150,19 @@ impl Worker {
     /// If the database is away; what ended is kept for the next turn.
     pub async fn step(&mut self) -> Result<Step, DatabaseError> {
         self.lanes.sweep();
-        self.turn().await
+        let step = self.turn().await?;
+        let expired = self.end_expiring().await;
+        Ok(if expired > 0 { Step::Worked(expired) } else { step })
     }
 
     /// One turn, for the lanes in which something may be due.
     async fn turn(&mut self) -> Result<Step, DatabaseError> {
         self.collect_ended();
+        if self.expiring.as_ref().is_some_and(|expiring| expiring.looking.is_finished()) {
+            self.end_expiring().await;
+        }
         let result = self.take_turn().await;
+        self.begin_expiring();
         if let Err(error) = &result {
             // What the lanes were told is not in the database.
             self.lanes.distrust();
@@ -178,16 +205,12 @@ impl Worker {
             None => Vec::new(),
         };
         leave::take(&transaction, &mut self.lanes, leave, &attempts).await?;
-        let expired = self.expire(&transaction).await?;
         transaction.commit().await?;
         self.lanes.note_claimed(&lanes);
         for id in late {
             tracing::warn!(notification_id = %id, "an answer came after the row was taken over, it is kept as late");
         }
-        for id in &expired {
-            tracing::error!(notification_id = %id, "given up without another attempt, it is a dead letter");
-        }
-        let worked = written + attempts.len() + expired.len();
+        let worked = written + attempts.len();
         self.conclude(written);
         for attempt in attempts {
             self.start(attempt, claimed_at);
@@ -203,6 +226,7 @@ impl Worker {
         while let Some(ended) = self.requests.join_next_with_id().await {
             self.note_ended(ended);
         }
+        self.end_expiring().await;
         if !self.ended.is_empty() {
             let mut client = self.pool.get().await?;
             let transaction = client.transaction().await?;
@@ -318,17 +342,38 @@ impl Worker {
         signs.write(transaction, hold).await
     }
 
-    /// Horizons go on while a destination is left alone, and no attempt finds out that they are over.
-    async fn expire(
-        &mut self,
-        transaction: &deadpool_postgres::Transaction<'_>,
-    ) -> Result<Vec<NotificationId>, DatabaseError> {
+    /// Horizons go on while a destination is left alone, and no attempt finds out that they are over. Everything that waits there
+    /// is looked at, so that it is done beside the turns: nobody else waits for it.
+    fn begin_expiring(&mut self) {
+        if self.expiring.is_some() {
+            return;
+        }
         let shut = self.lanes.expiring(Instant::now());
-        let expired = expire(transaction, &shut, EXPIRE_AT_ONCE).await?;
-        if expired.len() as i64 == EXPIRE_AT_ONCE {
+        if shut.is_empty() {
+            return;
+        }
+        let looking = tokio::spawn(expire_behind(self.pool.clone(), shut.clone()));
+        self.expiring = Some(Expiring { shut, looking });
+    }
+
+    /// Waits for who looks, if anybody does; returns how many were given up.
+    async fn end_expiring(&mut self) -> usize {
+        let Some(Expiring { shut, looking }) = self.expiring.take() else { return 0 };
+        let expired = match looking.await {
+            Ok(Ok(expired)) => expired,
+            Ok(Err(error)) => {
+                tracing::error!(%error, "failed to look for what is over its horizon, trying again later");
+                0
+            }
+            Err(error) => {
+                tracing::error!(%error, "the look for what is over its horizon failed");
+                0
+            }
+        };
+        if expired as i64 == EXPIRE_AT_ONCE {
             self.lanes.expire_on(&shut);
         }
-        Ok(expired)
+        expired
     }
 
     fn until_due(&mut self) -> Duration {
