@@ -6,3 +6,4 @@ pub mod migrations;
 pub mod partitions;
 pub mod pool;
 pub mod tenant_scope;
+pub mod transaction;

@@ -20,6 +20,7 @@ use super::record::record_answer;
 use super::send::{Request, SendError, Sender};
 use crate::model::delivery::{Attempt, Completion, Outcome, Record};
 use crate::model::destination::Kind;
+use crate::model::ids::WorkerId;
 
 /// The ways out of the house.
 #[derive(Clone)]
@@ -30,6 +31,19 @@ pub struct Channels {
     pub broker: Option<(jetstream::Context, Arc<str>)>,
 }
 
+/// How an attempt is started.
+#[derive(Debug, Clone, Copy)]
+pub struct Start {
+    /// Who claimed it.
+    pub claimed_by: WorkerId,
+    /// From then on anybody may take it over.
+    pub leased_until: Instant,
+    /// It ends by then.
+    pub deadline: Instant,
+    /// It is to find out whether the destination may be used again.
+    pub probe: bool,
+}
+
 /// An attempt that ended, with what it says of its destination.
 #[derive(Debug)]
 pub struct Ended {
@@ -37,12 +51,19 @@ pub struct Ended {
     pub completion: Completion,
     /// What it says of the destination as a whole.
     pub sign: Sign,
-    /// It was started to find out whether the destination may be used again.
-    pub probe: bool,
+    /// How it was started.
+    pub start: Start,
     /// The random number of its waits, in 0..1.
     pub chance: f64,
     /// Since it was first owed.
     pub owed: Duration,
+}
+
+impl Ended {
+    /// Whether nobody else can have taken its row over yet.
+    pub fn is_held_by(&self, worker: Option<WorkerId>) -> bool {
+        worker == Some(self.start.claimed_by) && Instant::now() < self.start.leased_until
+    }
 }
 
 enum Parcel {
@@ -60,8 +81,7 @@ pub async fn deliver(
     channels: Channels,
     known: Arc<Known>,
     attempt: Attempt,
-    probe: bool,
-    deadline: Instant,
+    start: Start,
 ) -> Ended {
     let started = Instant::now();
     let mut record = Record {
@@ -74,9 +94,9 @@ pub async fn deliver(
         body_sha256: Sha256::digest(attempt.body.as_bytes()).into(),
         external_id: None,
     };
-    let result = match parcel(&channels, &known, &attempt, deadline) {
+    let result = match parcel(&channels, &known, &attempt, start.deadline) {
         Ok(Parcel::Http(request)) => channels.http.send(request).await.map(Some).map_err(Failure::Send),
-        Ok(Parcel::Event(broker, event)) => match publish(&broker, event, deadline).await {
+        Ok(Parcel::Event(broker, event)) => match publish(&broker, event, start.deadline).await {
             Ok(stored) => {
                 record.external_id = Some(stored.external_id);
                 record.warning = stored.duplicate.then(|| "the broker had it already".to_owned());
@@ -115,7 +135,7 @@ pub async fn deliver(
     };
     let Attempt { notification, tenant, destination, number, .. } = attempt;
     let completion = Completion { notification, tenant, destination, number, outcome, record };
-    Ended { completion, sign, probe, chance, owed }
+    Ended { completion, sign, start, chance, owed }
 }
 
 fn parcel(

@@ -78,9 +78,17 @@ pub struct Spoken {
     pub chance: f64,
 }
 
+/// When lanes were looked at: what was told to all of them later counts for more than what was found then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AsOf {
+    stirs: u64,
+    sweeps: u64,
+}
+
 /// All lanes of a worker.
 #[derive(Debug)]
 pub struct Lanes {
+    now: AsOf,
     entries: HashMap<DestinationId, Entry>,
     order: Vec<DestinationId>,
     /// Who was given something last: the next turn begins behind it.
@@ -94,6 +102,7 @@ impl Lanes {
     /// Knows nothing yet.
     pub fn new() -> Self {
         Self {
+            now: AsOf { stirs: 0, sweeps: 0 },
             entries: HashMap::new(),
             order: Vec::new(),
             served: None,
@@ -103,8 +112,12 @@ impl Lanes {
         }
     }
 
-    /// Looks at the states of the destinations, and loads everything of them if something else changed; once a second at
-    /// most.
+    /// Whether it is time to look at the destinations again: once a second.
+    pub fn is_stale(&self) -> bool {
+        self.refreshed_at.is_none_or(|at| at.elapsed() >= REFRESH_EVERY)
+    }
+
+    /// Looks at the states of the destinations, and loads everything of them if something else changed.
     ///
     /// # Errors
     /// If the database is away.
@@ -116,9 +129,6 @@ impl Lanes {
         worker: Option<WorkerId>,
         metrics: &Metrics,
     ) -> Result<(), DatabaseError> {
-        if self.refreshed_at.is_some_and(|at| at.elapsed() < REFRESH_EVERY) {
-            return Ok(());
-        }
         let version: i64 = client.query_one(CONFIG_VERSION, &[]).await?.get(0);
         if self.config_version != Some(version) {
             let rows = client.query(LOAD_DESTINATIONS, &[]).await?;
@@ -191,18 +201,46 @@ impl Lanes {
             .collect()
     }
 
-    /// What a claim, which is committed, found out about these.
-    pub fn note_claimed(&mut self, lanes: &[Lane]) {
+    /// The present, for [`Self::note_claimed`].
+    pub fn as_of(&self) -> AsOf {
+        self.now
+    }
+
+    /// So many requests to these may be about to start.
+    pub fn reserve(&mut self, lanes: &[Lane]) {
         for lane in lanes {
             if let Some(entry) = self.entries.get_mut(&lane.destination) {
-                entry.floors = lane.floors;
-                entry.is_dry = lane.is_dry;
+                entry.in_flight += lane.slots.unsigned_abs() as usize;
+            }
+        }
+    }
+
+    /// What was reserved is free again.
+    pub fn release(&mut self, lanes: &[Lane]) {
+        for lane in lanes {
+            if let Some(entry) = self.entries.get_mut(&lane.destination) {
+                entry.in_flight = entry.in_flight.saturating_sub(lane.slots.unsigned_abs() as usize);
+            }
+        }
+    }
+
+    /// What a claim, which is committed, found out about these when it looked.
+    pub fn note_claimed(&mut self, lanes: &[Lane], as_of: AsOf) {
+        for lane in lanes {
+            if let Some(entry) = self.entries.get_mut(&lane.destination) {
+                if as_of.sweeps == self.now.sweeps {
+                    entry.floors.rise_to(lane.floors);
+                }
+                if as_of == self.now {
+                    entry.is_dry = lane.is_dry;
+                }
             }
         }
     }
 
     /// Something may be due in any of them.
     pub fn stir(&mut self) {
+        self.now.stirs += 1;
         for entry in self.entries.values_mut() {
             entry.is_dry = false;
         }
@@ -211,6 +249,7 @@ impl Lanes {
     /// Something may be due in any of them, however long ago: floors are forgotten.
     pub fn sweep(&mut self) {
         self.stir();
+        self.now.sweeps += 1;
         for entry in self.entries.values_mut() {
             entry.floors = Floors::NONE;
         }

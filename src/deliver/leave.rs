@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use deadpool_postgres::Transaction;
+use deadpool_postgres::GenericClient;
 use tokio::time::Instant;
 
 use super::lanes::Lanes;
@@ -29,7 +29,7 @@ pub struct Leave(Vec<Lane>);
 /// # Errors
 /// If the database is away.
 pub async fn ask(
-    transaction: &Transaction<'_>,
+    client: &impl GenericClient,
     lanes: &mut Lanes,
     free: &mut Vec<Lane>,
 ) -> Result<Leave, DatabaseError> {
@@ -41,10 +41,10 @@ pub async fn ask(
     let ids: Vec<_> = asking.iter().map(|lane| lane.destination.0).collect();
     let slots: Vec<_> = asking.iter().map(|lane| lane.slots).collect();
     let (rates, bursts) = paces(lanes, &asking);
-    let statement = transaction.prepare_cached(ASK_LEAVE).await?;
+    let statement = client.prepare_cached(ASK_LEAVE).await?;
     let now = Instant::now();
     let mut given = HashMap::new();
-    for row in transaction.query(&statement, &[&ids, &slots, &rates, &bursts]).await? {
+    for row in client.query(&statement, &[&ids, &slots, &rates, &bursts]).await? {
         let (id, slots) = (DestinationId(row.get(0)), row.get::<_, i32>(1));
         if slots > 0 {
             given.insert(id, slots);
@@ -68,7 +68,7 @@ pub async fn ask(
 /// # Errors
 /// If the database is away.
 pub async fn take(
-    transaction: &Transaction<'_>,
+    client: &impl GenericClient,
     lanes: &mut Lanes,
     leave: Leave,
     claimed: &[Attempt],
@@ -90,9 +90,9 @@ pub async fn take(
     let ids: Vec<_> = asking.iter().map(|lane| lane.destination.0).collect();
     let leases: Vec<_> = asking.iter().map(|lane| lane.lease.as_secs_f64()).collect();
     let (rates, bursts) = paces(lanes, &asking);
-    let statement = transaction.prepare_cached(TAKE_LEAVE).await?;
+    let statement = client.prepare_cached(TAKE_LEAVE).await?;
     let now = Instant::now();
-    for row in transaction.query(&statement, &[&ids, &requests, &rates, &bursts, &leases]).await? {
+    for row in client.query(&statement, &[&ids, &requests, &rates, &bursts, &leases]).await? {
         lanes.wait_for(DestinationId(row.get(0)), Duration::from_secs_f64(row.get(1)), now);
     }
     Ok(())

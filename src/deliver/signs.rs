@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use deadpool_postgres::Transaction;
+use deadpool_postgres::GenericClient;
 use uuid::Uuid;
 
 use super::door::{Breaker, Change};
@@ -35,12 +35,17 @@ impl Signs {
         known.pause = known.pause.max(change.pause);
     }
 
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
     /// Writes them.
     ///
     /// # Errors
     /// If the database is away.
-    pub async fn write(&self, transaction: &Transaction<'_>, hold: Duration) -> Result<(), DatabaseError> {
-        if self.changes.is_empty() {
+    pub async fn write(&self, client: &impl GenericClient, hold: Duration) -> Result<(), DatabaseError> {
+        if self.is_empty() {
             return Ok(());
         }
         let each = || self.changes.values();
@@ -63,8 +68,8 @@ impl Signs {
             failures.push(failure);
         }
         let pauses: Vec<_> = each().map(|change| change.pause.map(|pause| pause.as_secs_f64())).collect();
-        let statement = transaction.prepare_cached(NOTE_SIGNS).await?;
-        transaction
+        let statement = client.prepare_cached(NOTE_SIGNS).await?;
+        client
             .execute(&statement, &[&ids, &states, &reasons, &holds, &waits, &opened, &failures, &pauses])
             .await?;
         Ok(())

@@ -1,4 +1,4 @@
-//! The worker: a turn completes what has ended and claims what may start, in one transaction; between turns requests run.
+//! The worker: turns put on the record what has ended and claim what may start; between them, and beside them, requests run.
 //!
 //! Its unit is [`Worker::step`], so that a test drives it without sleeping; [`Worker::run`] steps it for ever.
 
@@ -6,25 +6,28 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
 use tokio::sync::{Notify, watch};
-use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::attempt::{Channels, Ended, deliver};
+use super::attempt::{Channels, Ended, Start, deliver};
+use super::expiring::Expiring;
 use super::lanes::{Lanes, Spoken};
-use super::leave;
 use super::secrets::SecretKey;
 use super::signs::Signs;
+use super::tally;
+use super::turn::{Turn, Turned};
 use crate::config;
 use crate::db::error::DatabaseError;
 use crate::db::pool::Pool;
-use crate::model::delivery::{Attempt, Completion, Outcome};
+use crate::model::delivery::{Attempt, Outcome};
 use crate::model::ids::{DestinationId, WorkerId};
-use crate::outbox::claim::claim;
-use crate::outbox::complete::complete;
-use crate::outbox::expire::{Shut, expire};
-use crate::telemetry::metrics::{ByOutcome, Metrics};
+use crate::outbox::claim::Lane;
+use crate::telemetry::metrics::Metrics;
 
 /// What is due is looked for at least this often: a lost wake-up costs a second.
 const POLL_EVERY: Duration = Duration::from_secs(1);
@@ -32,36 +35,18 @@ const POLL_EVERY: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(250);
 /// What ended waits so long, at most, for others that end too.
 const GATHER: Duration = Duration::from_millis(5);
-/// What died while its destination was left alone is buried so many at a time.
-const EXPIRE_AT_ONCE: i64 = 500;
+/// While one waits for its commit, the next can be under way.
+const TURNS_AT_ONCE: usize = 2;
 /// Between the end of a request and the end of its lease, at the least.
 const LEASE_MARGIN: Duration = Duration::from_secs(1);
 
-/// What a turn did.
+/// What a step did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// It completed or started so many attempts.
     Worked(usize),
     /// Nothing ended and nothing is due.
     Idle,
-}
-
-/// Somebody looks for what is over its horizon behind these doors.
-struct Expiring {
-    shut: Vec<Shut>,
-    looking: JoinHandle<Result<usize, DatabaseError>>,
-}
-
-/// Gives up what is over its horizon; returns how many.
-async fn expire_behind(pool: Pool, shut: Vec<Shut>) -> Result<usize, DatabaseError> {
-    let mut client = pool.get().await?;
-    let transaction = client.transaction().await?;
-    let expired = expire(&transaction, &shut, EXPIRE_AT_ONCE).await?;
-    transaction.commit().await?;
-    for id in &expired {
-        tracing::error!(notification_id = %id, "given up without another attempt, it is a dead letter");
-    }
-    Ok(expired.len())
 }
 
 /// Delivers what is owed.
@@ -75,14 +60,26 @@ pub struct Worker {
     requests: JoinSet<Ended>,
     /// To whom each of them goes: a task that panics can't say.
     receivers: HashMap<Id, DestinationId>,
-    /// Ended and not on the record yet; at most as many as requests may be under way.
+    /// Ended and in no turn yet; at most as many as requests may be under way.
     ended: Vec<Ended>,
-    /// The database refused what is in one of them: they are written one by one until it is found.
+    /// When the first of them ended.
+    gathering_since: Option<Instant>,
+    /// Plain turns under way.
+    turns: FuturesUnordered<BoxFuture<'static, Turned>>,
+    /// Requests that they may claim.
+    reserved: usize,
+    /// The database refused what is in one that ended: they are written one by one until it is found.
     cautious: bool,
     /// Beside the turns.
     expiring: Option<Expiring>,
     /// The earliest retry that this worker itself has scheduled.
     due: Option<Instant>,
+    /// The next turn begins as soon as it may: something may be due.
+    looks: bool,
+    /// When to look, whether anybody rings or not.
+    look_at: Instant,
+    /// After a turn that failed.
+    rests_until: Option<Instant>,
     metrics: Arc<Metrics>,
 }
 
@@ -106,9 +103,15 @@ impl Worker {
             requests: JoinSet::new(),
             receivers: HashMap::new(),
             ended: Vec::new(),
+            gathering_since: None,
+            turns: FuturesUnordered::new(),
+            reserved: 0,
             cautious: false,
             expiring: None,
             due: None,
+            looks: false,
+            look_at: Instant::now(),
+            rests_until: None,
             metrics,
         }
     }
@@ -118,24 +121,36 @@ impl Worker {
     pub async fn run(mut self, owed: Arc<Notify>, cancel: CancellationToken) {
         let mut swept_at = Instant::now();
         while !cancel.is_cancelled() {
-            // Armed before the look.
-            let ring = owed.notified();
-            if swept_at.elapsed() >= POLL_EVERY {
+            let now = Instant::now();
+            if now >= swept_at + POLL_EVERY {
                 self.lanes.sweep();
-                swept_at = Instant::now();
+                swept_at = now;
             }
-            let wait = match self.turn().await {
-                Ok(Step::Worked(_)) if self.requests.is_empty() => continue,
-                Ok(_) => self.until_due(),
-                Err(error) => {
-                    tracing::error!(%error, "delivery failed to reach its tables, trying again");
-                    PAUSE
-                }
-            };
+            if now >= self.look_at {
+                self.look();
+                self.look_at = now + POLL_EVERY;
+            }
+            let rests = self.rests_until.is_some_and(|until| until > now);
+            let may_begin = !rests && self.turns.len() < TURNS_AT_ONCE;
+            if may_begin && (self.looks || self.gathered_at().is_some_and(|at| at <= now)) {
+                self.looks = false;
+                let begun = self.begin_turn().await;
+                self.heed(begun);
+                continue;
+            }
+            let begins_at = if rests { self.rests_until } else { self.gathered_at().filter(|_| may_begin) };
+            let wake_at = begins_at.map_or(self.look_at, |at| at.min(self.look_at));
             tokio::select! {
-                () = ring => self.lanes.stir(),
-                () = self.enough_ended(), if !self.requests.is_empty() => {}
-                () = tokio::time::sleep(wait) => self.lanes.stir(),
+                Some(turned) = self.turns.next(), if !self.turns.is_empty() => {
+                    let ended = self.end_plain_turn(turned);
+                    self.heed(ended);
+                }
+                Some(ended) = self.requests.join_next_with_id(), if !self.requests.is_empty() => {
+                    self.note_ended(ended);
+                    self.collect_ended();
+                }
+                () = owed.notified() => self.look(),
+                () = tokio::time::sleep_until(wake_at) => {}
                 () = cancel.cancelled() => {}
             }
         }
@@ -150,34 +165,159 @@ impl Worker {
     /// If the database is away; what ended is kept for the next turn.
     pub async fn step(&mut self) -> Result<Step, DatabaseError> {
         self.lanes.sweep();
-        let step = self.turn().await?;
-        let expired = self.end_expiring().await;
-        Ok(if expired > 0 { Step::Worked(expired) } else { step })
+        self.collect_ended();
+        let mut worked = self.begin_turn().await?;
+        worked += self.end_plain_turns().await?;
+        let expired = match self.expiring.take() {
+            Some(expiring) => expiring.end(&mut self.lanes).await,
+            None => 0,
+        };
+        Ok(if worked + expired > 0 { Step::Worked(worked + expired) } else { Step::Idle })
     }
 
-    /// One turn, for the lanes in which something may be due.
-    async fn turn(&mut self) -> Result<Step, DatabaseError> {
-        self.collect_ended();
-        if self.expiring.as_ref().is_some_and(|expiring| expiring.looking.is_finished()) {
-            self.end_expiring().await;
+    /// Waits for the requests under way and records how they ended; claims nothing more.
+    ///
+    /// # Errors
+    /// If the database is away.
+    pub async fn drain(&mut self) -> Result<(), DatabaseError> {
+        while let Some(turned) = self.turns.next().await {
+            // What it claimed is sent; what it could not write is written with the rest.
+            if let Err(error) = self.end_plain_turn(turned) {
+                tracing::warn!(%error, "a turn failed while the worker ends");
+            }
         }
-        let result = self.take_turn().await;
+        while let Some(ended) = self.requests.join_next_with_id().await {
+            self.note_ended(ended);
+        }
+        if let Some(expiring) = self.expiring.take() {
+            expiring.end(&mut self.lanes).await;
+        }
+        while !self.ended.is_empty() {
+            let written = if self.cautious { 1 } else { self.ended.len() };
+            let signs = self.note_signs(written);
+            let turn = self.next_turn(written, Vec::new(), 0);
+            match self.take_alone(turn, &signs).await {
+                // Each time one is found, or set aside.
+                Err(error) if error.is_data_error() => {}
+                other => drop(other?),
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins a turn, for the lanes in which something may be due. One that goes alone is over then: how much was done.
+    async fn begin_turn(&mut self) -> Result<usize, DatabaseError> {
+        if self.expiring.as_ref().is_some_and(Expiring::is_finished)
+            && let Some(expiring) = self.expiring.take()
+        {
+            expiring.end(&mut self.lanes).await;
+        }
+        if self.lanes.is_stale() {
+            self.refresh().await.inspect_err(|_| self.lanes.distrust())?;
+        }
+        let id = *self.id.borrow();
+        let written = if self.cautious { self.ended.len().min(1) } else { self.ended.len() };
+        let signs = self.note_signs(written);
+        // After the signs: a destination that was held just now is given nothing.
+        let free = self.settings.concurrency.saturating_sub(self.requests.len() + self.reserved);
+        let lanes = if free > 0 && id.is_some() { self.lanes.free(&self.settings) } else { Vec::new() };
+        let goes_alone = self.cautious
+            || !signs.is_empty()
+            || lanes.iter().any(|lane| self.lanes.needs_leave(lane.destination))
+            || !self.ended[..written].iter().all(|ended| ended.is_held_by(id));
+        if goes_alone {
+            let before = self.end_plain_turns().await?;
+            let turn = self.next_turn(written, lanes, free);
+            return Ok(before + self.take_alone(turn, &signs).await?);
+        }
+        let turn = self.next_turn(written, lanes, free);
+        if !turn.is_empty() {
+            self.reserved += turn.total;
+            self.lanes.reserve(&turn.lanes);
+            self.turns.push(Box::pin(turn.take(self.pool.clone())));
+        }
+        Ok(0)
+    }
+
+    async fn refresh(&mut self) -> Result<(), DatabaseError> {
+        let client = self.pool.get().await?;
+        let id = *self.id.borrow();
+        self.lanes.refresh(&**client, &self.settings, self.key.as_ref(), id, &self.metrics).await
+    }
+
+    /// A turn for the first of those that ended.
+    fn next_turn(&mut self, written: usize, lanes: Vec<Lane>, total: usize) -> Turn {
+        let ended = self.ended.drain(..written).collect();
+        self.gathering_since = None;
+        Turn {
+            worker: self.id.borrow().unwrap_or_default(),
+            ended,
+            lanes,
+            total,
+            as_of: self.lanes.as_of(),
+            began_at: Instant::now(),
+            cautious: self.cautious,
+        }
+    }
+
+    async fn take_alone(&mut self, turn: Turn, signs: &Signs) -> Result<usize, DatabaseError> {
+        let hold = self.hold();
+        let turned = turn.take_alone(&self.pool, &mut self.lanes, signs, hold).await;
+        self.end_turn(turned)
+    }
+
+    /// Waits for all that are under way.
+    async fn end_plain_turns(&mut self) -> Result<usize, DatabaseError> {
+        let mut worked = 0;
+        while let Some(turned) = self.turns.next().await {
+            worked += self.end_plain_turn(turned)?;
+        }
+        Ok(worked)
+    }
+
+    fn end_plain_turn(&mut self, turned: Turned) -> Result<usize, DatabaseError> {
+        // Others that looked meanwhile found its slots taken.
+        self.looks |= turned.turn.as_of != self.lanes.as_of();
+        self.reserved -= turned.turn.total;
+        self.lanes.release(&turned.turn.lanes);
+        self.end_turn(turned)
+    }
+
+    /// After the commit: what it claimed is started. Returns how much was done.
+    fn end_turn(&mut self, Turned { turn, result }: Turned) -> Result<usize, DatabaseError> {
+        let taken = match result {
+            Ok(taken) => taken,
+            Err(error) => {
+                // What the lanes were told is not in the database.
+                self.lanes.distrust();
+                let cautious = turn.cautious;
+                self.ended.splice(..0, turn.ended);
+                self.suspect(&error, cautious);
+                return Err(error);
+            }
+        };
+        self.lanes.note_claimed(&turn.lanes, turn.as_of);
+        for id in taken.late {
+            tracing::warn!(notification_id = %id, "an answer came after the row was taken over, it is kept as late");
+        }
+        self.cautious &= !(turn.cautious && self.ended.is_empty());
+        tally::tell(&turn.ended, &self.metrics);
+        self.remember_retries(&turn);
+        let worked = turn.ended.len() + taken.attempts.len();
+        for attempt in taken.attempts {
+            self.start(attempt, turn.worker, turn.began_at);
+        }
         self.begin_expiring();
-        if let Err(error) = &result {
-            // What the lanes were told is not in the database.
-            self.lanes.distrust();
-            self.suspect(error);
-        }
-        result
+        Ok(worked)
     }
 
     /// One outcome that can't be written must not keep the others from the record: it is found and set aside. Its row's
     /// lease runs out, and the attempt is recorded as unknown.
-    fn suspect(&mut self, error: &DatabaseError) {
+    fn suspect(&mut self, error: &DatabaseError, cautious: bool) {
         if !error.is_data_error() || self.ended.is_empty() {
             return;
         }
-        if self.cautious {
+        if cautious {
             let ended = self.ended.remove(0);
             let notification_id = ended.completion.notification;
             tracing::error!(%notification_id, %error, "an outcome can't be written, its attempt will be found as unknown");
@@ -185,93 +325,20 @@ impl Worker {
         self.cautious = true;
     }
 
-    async fn take_turn(&mut self) -> Result<Step, DatabaseError> {
-        let mut client = self.pool.get().await?;
-        let id = *self.id.borrow();
-        self.lanes.refresh(&**client, &self.settings, self.key.as_ref(), id, &self.metrics).await?;
-        let free = self.settings.concurrency.saturating_sub(self.requests.len());
-        let claimed_at = Instant::now();
-        let transaction = client.transaction().await?;
-        let written = if self.cautious { self.ended.len().min(1) } else { self.ended.len() };
-        let completions: Vec<&Completion> =
-            self.ended[..written].iter().map(|ended| &ended.completion).collect();
-        let late = complete(&transaction, id.unwrap_or_default(), &completions).await?;
-        self.record_signs(&transaction, written).await?;
-        // After the signs: a destination that was held just now is given nothing.
-        let mut lanes = if free > 0 { self.lanes.free(&self.settings) } else { Vec::new() };
-        let leave = leave::ask(&transaction, &mut self.lanes, &mut lanes).await?;
-        let attempts = match id {
-            Some(id) => claim(&transaction, id, &mut lanes, free).await?,
-            None => Vec::new(),
-        };
-        leave::take(&transaction, &mut self.lanes, leave, &attempts).await?;
-        transaction.commit().await?;
-        self.lanes.note_claimed(&lanes);
-        for id in late {
-            tracing::warn!(notification_id = %id, "an answer came after the row was taken over, it is kept as late");
-        }
-        let worked = written + attempts.len();
-        self.conclude(written);
-        for attempt in attempts {
-            self.start(attempt, claimed_at);
-        }
-        Ok(if worked > 0 { Step::Worked(worked) } else { Step::Idle })
-    }
-
-    /// Waits for the requests under way and records how they ended; claims nothing.
-    ///
-    /// # Errors
-    /// If the database is away.
-    pub async fn drain(&mut self) -> Result<(), DatabaseError> {
-        while let Some(ended) = self.requests.join_next_with_id().await {
-            self.note_ended(ended);
-        }
-        self.end_expiring().await;
-        if !self.ended.is_empty() {
-            let mut client = self.pool.get().await?;
-            let transaction = client.transaction().await?;
-            let completions: Vec<&Completion> = self.ended.iter().map(|ended| &ended.completion).collect();
-            let id = *self.id.borrow();
-            complete(&transaction, id.unwrap_or_default(), &completions).await?;
-            let written = completions.len();
-            self.record_signs(&transaction, written).await?;
-            transaction.commit().await?;
-            self.conclude(written);
-        }
-        Ok(())
-    }
-
-    fn start(&mut self, attempt: Attempt, claimed_at: Instant) {
+    fn start(&mut self, attempt: Attempt, claimed_by: WorkerId, claimed_at: Instant) {
         let Some((known, probe)) = self.lanes.start(attempt.destination) else { return };
+        let leased_until = claimed_at + known.lease;
         // Whatever delays it, it is not under way any more when its lease is over.
-        let deadline = (Instant::now() + known.timeout).min(claimed_at + known.lease - LEASE_MARGIN);
+        let deadline = (Instant::now() + known.timeout).min(leased_until - LEASE_MARGIN);
+        let start = Start { claimed_by, leased_until, deadline, probe };
         self.metrics.deliveries_in_flight.inc();
         let destination = attempt.destination;
-        let task = self.requests.spawn(deliver(self.channels.clone(), known, attempt, probe, deadline));
+        let task = self.requests.spawn(deliver(self.channels.clone(), known, attempt, start));
         self.receivers.insert(task.id(), destination);
     }
 
     fn collect_ended(&mut self) {
         while let Some(ended) = self.requests.try_join_next_with_id() {
-            self.note_ended(ended);
-        }
-    }
-
-    /// Waits until a turn is worth its commit: until half of what is under way has ended, or what ended first has waited long enough
-    /// for others. A turn for each request would cost more than the requests.
-    async fn enough_ended(&mut self) {
-        self.next_ended().await;
-        let gathered = async {
-            while self.requests.len() > self.ended.len() {
-                self.next_ended().await;
-            }
-        };
-        // Whoever is cut off here loses nothing: what ended is noted.
-        let _ = tokio::time::timeout(GATHER, gathered).await;
-    }
-
-    async fn next_ended(&mut self) {
-        if let Some(ended) = self.requests.join_next_with_id().await {
             self.note_ended(ended);
         }
     }
@@ -286,105 +353,80 @@ impl Worker {
             self.lanes.finish(destination);
         }
         match ended {
-            Ok((_, ended)) => self.ended.push(ended),
+            Ok((_, ended)) => {
+                self.gathering_since.get_or_insert_with(Instant::now);
+                self.ended.push(ended);
+            }
             // A panic: its row's lease runs out and the attempt is recorded as unknown.
             Err(error) => tracing::error!(%error, "a request's task failed"),
         }
     }
 
-    /// After the commit: counts what is on the record now, and remembers when the next retry is due.
-    fn conclude(&mut self, written: usize) {
-        self.cautious &= self.ended.len() > written;
-        for Ended { completion, owed, .. } in self.ended.drain(..written) {
-            let outcome = completion.outcome.as_str();
-            self.metrics.delivery_attempts.get_or_create(&ByOutcome { outcome }).inc();
-            let (notification_id, attempt) = (completion.notification, completion.number);
-            match &completion.outcome {
-                Outcome::Delivered => {
-                    self.metrics.delivery_seconds.observe(owed.as_secs_f64());
-                    if let Some(warning) = &completion.record.warning {
-                        tracing::warn!(%notification_id, attempt, warning, "delivered, with a warning");
-                    } else {
-                        tracing::debug!(%notification_id, attempt, "delivered");
-                    }
-                }
-                Outcome::Retry { after } | Outcome::Ambiguous { after } => {
-                    let due = Instant::now() + *after;
-                    self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
-                    let error = completion.record.error.as_deref();
-                    tracing::info!(%notification_id, attempt, error, retry_in_ms = after.as_millis() as u64, "not delivered, will be tried again");
-                }
-                Outcome::Hold => {
-                    tracing::info!(%notification_id, attempt, "not delivered, waits with its destination")
-                }
-                Outcome::Dead { reason } => {
-                    tracing::error!(%notification_id, attempt, reason, "given up, it is a dead letter")
-                }
+    /// When a turn is worth its commit: when half of what is under way has ended, or what ended first has waited long enough for
+    /// others. A turn for each request would cost more than the requests.
+    fn gathered_at(&self) -> Option<Instant> {
+        let since = self.gathering_since?;
+        Some(if self.ended.len() >= self.requests.len() { since } else { since + GATHER })
+    }
+
+    /// Something may be due: the next turn looks.
+    fn look(&mut self) {
+        self.lanes.stir();
+        self.looks = true;
+    }
+
+    /// What a turn means for when to look next.
+    fn heed(&mut self, turned: Result<usize, DatabaseError>) {
+        let now = Instant::now();
+        match turned {
+            Ok(worked) => {
+                // Where nothing is under way, nothing else calls for the next one.
+                self.looks |= worked > 0 && self.requests.is_empty();
+                self.rests_until = None;
+                let due = self.due.take_if(|due| *due <= now);
+                let next = [due, self.due, self.lanes.opens_at(now)].into_iter().flatten().min();
+                self.look_at = next.map_or(self.look_at, |next| next.min(self.look_at));
+            }
+            Err(error) => {
+                tracing::error!(%error, "delivery failed to reach its tables, trying again");
+                self.rests_until = Some(now + PAUSE);
+                self.looks = true;
             }
         }
     }
 
-    async fn record_signs(
-        &mut self,
-        transaction: &deadpool_postgres::Transaction<'_>,
-        written: usize,
-    ) -> Result<(), DatabaseError> {
-        let hold = Duration::from_secs(self.settings.hold_seconds);
+    fn remember_retries(&mut self, turn: &Turn) {
+        for ended in &turn.ended {
+            if let Outcome::Retry { after } | Outcome::Ambiguous { after } = ended.completion.outcome {
+                let due = Instant::now() + after;
+                self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
+            }
+        }
+    }
+
+    /// How long a hold is.
+    fn hold(&self) -> Duration {
+        Duration::from_secs(self.settings.hold_seconds)
+    }
+
+    /// What the first of those that ended say of their destinations.
+    fn note_signs(&mut self, written: usize) -> Signs {
+        let hold = self.hold();
         let mut signs = Signs::default();
-        for Ended { completion, sign, probe, chance, .. } in &self.ended[..written] {
+        for Ended { completion, sign, start, chance, .. } in &self.ended[..written] {
             let id = completion.destination;
             let notification = completion.notification;
-            let spoken = Spoken { notification, probe: *probe, hold, chance: *chance };
+            let spoken = Spoken { notification, probe: start.probe, hold, chance: *chance };
             if let Some(change) = self.lanes.note(id, sign, spoken) {
                 signs.add(id, change);
             }
         }
-        signs.write(transaction, hold).await
+        signs
     }
 
-    /// Horizons go on while a destination is left alone, and no attempt finds out that they are over. Everything that waits there
-    /// is looked at, so that it is done beside the turns: nobody else waits for it.
     fn begin_expiring(&mut self) {
-        if self.expiring.is_some() {
-            return;
+        if self.expiring.is_none() {
+            self.expiring = Expiring::begin(self.lanes.expiring(Instant::now()), &self.pool);
         }
-        let shut = self.lanes.expiring(Instant::now());
-        if shut.is_empty() {
-            return;
-        }
-        let looking = tokio::spawn(expire_behind(self.pool.clone(), shut.clone()));
-        self.expiring = Some(Expiring { shut, looking });
-    }
-
-    /// Waits for who looks, if anybody does; returns how many were given up.
-    async fn end_expiring(&mut self) -> usize {
-        let Some(Expiring { shut, looking }) = self.expiring.take() else { return 0 };
-        let expired = match looking.await {
-            Ok(Ok(expired)) => expired,
-            Ok(Err(error)) => {
-                tracing::error!(%error, "failed to look for what is over its horizon, trying again later");
-                0
-            }
-            Err(error) => {
-                tracing::error!(%error, "the look for what is over its horizon failed");
-                0
-            }
-        };
-        if expired as i64 == EXPIRE_AT_ONCE {
-            self.lanes.expire_on(&shut);
-        }
-        expired
-    }
-
-    fn until_due(&mut self) -> Duration {
-        let now = Instant::now();
-        if self.due.is_some_and(|due| due <= now) {
-            // It became due while the turn was taken.
-            self.due = None;
-            self.lanes.stir();
-            return Duration::ZERO;
-        }
-        let next = [self.due, self.lanes.opens_at(now)].into_iter().flatten().min();
-        next.map_or(POLL_EVERY, |next| POLL_EVERY.min(next - now))
     }
 }

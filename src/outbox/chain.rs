@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use deadpool_postgres::Transaction;
+use deadpool_postgres::{GenericClient, Transaction};
 use uuid::Uuid;
 
 use crate::db::error::DatabaseError;
@@ -117,12 +117,12 @@ impl Links {
 ///
 /// # Errors
 /// If the database is away.
-pub async fn release(transaction: &Transaction<'_>, gone: &[Uuid]) -> Result<(), DatabaseError> {
+pub async fn release(client: &impl GenericClient, gone: &[Uuid]) -> Result<(), DatabaseError> {
     if gone.is_empty() {
         return Ok(());
     }
-    let statement = transaction.prepare_cached(RELEASE).await?;
-    transaction.query_one(&statement, &[&gone]).await?;
+    let statement = client.prepare_cached(RELEASE).await?;
+    client.query_one(&statement, &[&gone]).await?;
     Ok(())
 }
 

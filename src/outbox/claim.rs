@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use deadpool_postgres::Transaction;
+use deadpool_postgres::GenericClient;
 use jiff::Timestamp;
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -41,12 +41,12 @@ pub struct Lane {
 /// Claims due rows of these lanes for `worker`, at most `total`, in the order of the lanes when there are more; severity first, and in
 /// each severity first attempts before retries. A row whose lease ran out is taken over, and its former holder's attempt is recorded
 /// as `unknown`. One that was accepted after all leaves the outbox, and releases what waited for it. What it finds out about the
-/// lanes is true once the transaction is committed.
+/// lanes is true once the transaction is committed. What is to be sent is not read yet: [`read_bodies`] does it.
 ///
 /// # Errors
 /// If the database is away.
 pub async fn claim(
-    transaction: &Transaction<'_>,
+    client: &impl GenericClient,
     worker: WorkerId,
     lanes: &mut [Lane],
     total: usize,
@@ -58,23 +58,21 @@ pub async fn claim(
     let slots: Vec<_> = lanes.iter().map(|lane| lane.slots).collect();
     let leases: Vec<_> = lanes.iter().map(|lane| lane.lease.as_secs_f64()).collect();
     let floors: Vec<_> = lanes.iter().flat_map(|lane| lane.floors.iter()).collect();
-    let statement = transaction.prepare_cached(CLAIM).await?;
+    let statement = client.prepare_cached(CLAIM).await?;
     let limit = i64::try_from(total).unwrap_or(i64::MAX);
     let rows =
-        transaction.query(&statement, &[&worker.0, &destinations, &slots, &leases, &floors, &limit]).await?;
+        client.query(&statement, &[&worker.0, &destinations, &slots, &leases, &floors, &limit]).await?;
     let claimed = rows.iter().map(Claimed::read).collect::<Result<Vec<_>, _>>()?;
     learn(lanes, &claimed, total);
-    take_over(transaction, &claimed).await?;
+    take_over(client, &claimed).await?;
     let (ended, claimed): (Vec<_>, Vec<_>) = claimed.into_iter().partition(|row| row.accepted);
     if !ended.is_empty() {
         let ended: Vec<_> = ended.iter().map(|row| row.attempt.notification.0).collect();
-        let statement = transaction.prepare_cached(END_ACCEPTED).await?;
-        transaction.execute(&statement, &[&ended]).await?;
-        release(transaction, &ended).await?;
+        let statement = client.prepare_cached(END_ACCEPTED).await?;
+        client.execute(&statement, &[&ended]).await?;
+        release(client, &ended).await?;
     }
-    let mut attempts: Vec<Attempt> = claimed.into_iter().map(|row| row.attempt).collect();
-    read_bodies(transaction, &mut attempts).await?;
-    Ok(attempts)
+    Ok(claimed.into_iter().map(|row| row.attempt).collect())
 }
 
 /// A claimed row.
@@ -142,7 +140,7 @@ fn learn(lanes: &mut [Lane], claimed: &[Claimed], total: usize) {
 }
 
 /// The attempts whose leases ran out go on the record.
-async fn take_over(transaction: &Transaction<'_>, claimed: &[Claimed]) -> Result<(), DatabaseError> {
+async fn take_over(client: &impl GenericClient, claimed: &[Claimed]) -> Result<(), DatabaseError> {
     let taken: Vec<_> = claimed.iter().filter_map(|row| Some((&row.attempt, row.was_leased?))).collect();
     if taken.is_empty() {
         return Ok(());
@@ -153,20 +151,23 @@ async fn take_over(transaction: &Transaction<'_>, claimed: &[Claimed]) -> Result
     let destinations: Vec<_> = taken.iter().map(|(attempt, _)| attempt.destination.0).collect();
     let workers: Vec<_> = taken.iter().map(|(_, (worker, _))| *worker).collect();
     let started: Vec<_> = taken.iter().map(|(_, (_, since))| *since).collect();
-    let statement = transaction.prepare_cached(INSERT_UNKNOWN).await?;
-    transaction.execute(&statement, &[&ids, &numbers, &tenants, &destinations, &workers, &started]).await?;
+    let statement = client.prepare_cached(INSERT_UNKNOWN).await?;
+    client.execute(&statement, &[&ids, &numbers, &tenants, &destinations, &workers, &started]).await?;
     Ok(())
 }
 
-/// A statement of its own: it opens the days of these only, however long the history is.
-async fn read_bodies(
-    transaction: &Transaction<'_>,
+/// Reads what is to be sent. A statement of its own: it opens the days of these only, however long the history is.
+///
+/// # Errors
+/// If the database is away.
+pub async fn read_bodies(
+    client: &impl GenericClient,
     attempts: &mut Vec<Attempt>,
 ) -> Result<(), DatabaseError> {
     let ids: Vec<_> = attempts.iter().map(|attempt| attempt.notification.0).collect();
     let (Some(lowest), Some(highest)) = (ids.iter().min(), ids.iter().max()) else { return Ok(()) };
-    let statement = transaction.prepare_cached(READ_BODIES).await?;
-    let rows = transaction.query(&statement, &[&ids, lowest, highest]).await?;
+    let statement = client.prepare_cached(READ_BODIES).await?;
+    let rows = client.query(&statement, &[&ids, lowest, highest]).await?;
     let mut bodies: HashMap<Uuid, String> = rows
         .iter()
         .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))

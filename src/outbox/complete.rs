@@ -1,11 +1,13 @@
 //! Completing: outcomes go on the record, and rows leave the outbox or wait for their next attempt. One statement for what was
 //! delivered; and if there is any, one for what was not, one for what its worker has not in flight any more, and one that releases
-//! what waited for those that left.
+//! what waited for those that left. The first are sent at once.
 
 use std::collections::HashSet;
 
-use deadpool_postgres::Transaction;
+use deadpool_postgres::GenericClient;
+use futures_util::future::join3;
 use jiff::Timestamp;
+use tokio_postgres::Statement;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
@@ -17,6 +19,7 @@ use crate::model::ids::{NotificationId, WorkerId};
 const COMPLETE_DELIVERED: &str = include_str!("../../sql/queries/outbox/complete_delivered.sql");
 const COMPLETE_FAILED: &str = include_str!("../../sql/queries/outbox/complete_failed.sql");
 const INSERT_ATTEMPTS: &str = include_str!("../../sql/queries/outbox/insert_attempts.sql");
+const IS_ANYTHING_BLOCKED: &str = "SELECT EXISTS (SELECT FROM outbox_blocked)";
 const COMPLETE_LATE: &str = include_str!("../../sql/queries/outbox/complete_late.sql");
 
 /// Writes what became of attempts. One whose row somebody took over meanwhile is kept as a late record: it can't undo
@@ -25,25 +28,45 @@ const COMPLETE_LATE: &str = include_str!("../../sql/queries/outbox/complete_late
 /// # Errors
 /// If the database is away; nothing is written then, and the same call may be repeated.
 pub async fn complete(
-    transaction: &Transaction<'_>,
+    client: &impl GenericClient,
     worker: WorkerId,
     completions: &[&Completion],
 ) -> Result<Vec<NotificationId>, DatabaseError> {
+    if completions.is_empty() {
+        return Ok(Vec::new());
+    }
     let mut ordered = completions.to_vec();
     // Whoever locks many rows does it in one order.
     ordered.sort_unstable_by_key(|completion| (completion.notification, completion.number));
     let (delivered, failed): (Vec<_>, Vec<_>) =
         ordered.into_iter().partition(|completion| completion.outcome == Outcome::Delivered);
-    let mut written = Written::default();
-    complete_delivered(transaction, worker, &delivered, &mut written).await?;
-    complete_failed(transaction, worker, &failed, &mut written).await?;
+    // Prepared before: who is looked for in the queue behind them must not be sent in front of them.
+    let (delivering, failing, looking) = (
+        client.prepare_cached(COMPLETE_DELIVERED).await?,
+        client.prepare_cached(COMPLETE_FAILED).await?,
+        client.prepare_cached(IS_ANYTHING_BLOCKED).await?,
+    );
+    let (ended, waiting, blocked) = join3(
+        complete_delivered(client, &delivering, worker, &delivered),
+        complete_failed(client, &failing, worker, &failed),
+        // With a snapshot of its own: it sees what somebody made wait while the others waited for a lock.
+        client.query_one(&looking, &[]),
+    )
+    .await;
+    let (mut written, failed_written) = (ended?, waiting?);
+    let mut any_waits: bool = blocked?.try_get(0)?;
+    written.fenced.extend(failed_written.fenced);
+    written.gone.extend(failed_written.gone);
     let mut late = Vec::new();
     if written.fenced.len() < completions.len() {
         let mut others = [delivered, failed].concat();
         others.retain(|completion| !written.has(completion));
-        late = complete_late(transaction, worker, &others, &mut written.gone).await?;
+        late = complete_late(client, worker, &others, &mut written.gone).await?;
+        any_waits = true;
     }
-    release(transaction, &written.gone).await?;
+    if any_waits {
+        release(client, &written.gone).await?;
+    }
     Ok(late)
 }
 
@@ -64,21 +87,21 @@ impl Written {
 
 /// The common case: each left the outbox, if this worker still had it in flight.
 async fn complete_delivered(
-    transaction: &Transaction<'_>,
+    client: &impl GenericClient,
+    statement: &Statement,
     worker: WorkerId,
     completions: &[&Completion],
-    written: &mut Written,
-) -> Result<(), DatabaseError> {
+) -> Result<Written, DatabaseError> {
+    let mut written = Written::default();
     if completions.is_empty() {
-        return Ok(());
+        return Ok(written);
     }
-    let statement = transaction.prepare_cached(COMPLETE_DELIVERED).await?;
     let columns = Columns::of(completions);
     let Columns { ids, numbers, tenants, destinations, started, finished, codes, .. } = &columns;
     let Columns { warnings, answers, hashes, external, .. } = &columns;
-    let row = transaction
+    let row = client
         .query_one(
-            &statement,
+            statement,
             &[
                 &worker.0,
                 ids,
@@ -100,52 +123,52 @@ async fn complete_delivered(
     written.gone.extend(&ended);
     written.fenced.extend(ended.into_iter().zip(numbers));
     if written.fenced.len() == completions.len() {
-        return Ok(());
+        return Ok(written);
     }
     // Somebody took others of them over.
     let ended: Vec<&Completion> = completions.iter().copied().filter(|one| written.has(one)).collect();
-    let statement = transaction.prepare_cached(INSERT_ATTEMPTS).await?;
-    transaction.execute(&statement, &Columns::of(&ended).all(&worker.0)).await?;
-    Ok(())
+    let statement = client.prepare_cached(INSERT_ATTEMPTS).await?;
+    client.execute(&statement, &Columns::of(&ended).all(&worker.0)).await?;
+    Ok(written)
 }
 
 /// Each waits for its next attempt, or is given up, if this worker still had it in flight.
 async fn complete_failed(
-    transaction: &Transaction<'_>,
+    client: &impl GenericClient,
+    statement: &Statement,
     worker: WorkerId,
     completions: &[&Completion],
-    written: &mut Written,
-) -> Result<(), DatabaseError> {
+) -> Result<Written, DatabaseError> {
+    let mut written = Written::default();
     if completions.is_empty() {
-        return Ok(());
+        return Ok(written);
     }
-    let statement = transaction.prepare_cached(COMPLETE_FAILED).await?;
     let columns = Columns::of(completions);
     let waits: Vec<_> = completions.iter().map(|c| wait_seconds(&c.outcome)).collect();
     let reasons: Vec<_> = completions.iter().map(|c| dead_reason(&c.outcome)).collect();
     let mut parameters = columns.all(&worker.0);
     parameters.extend([&waits as Parameter<'_>, &reasons]);
-    for row in transaction.query(&statement, &parameters).await? {
+    for row in client.query(statement, &parameters).await? {
         let id = row.try_get(0)?;
         written.fenced.insert((id, row.try_get(1)?));
         if row.try_get(2)? {
             written.gone.push(id);
         }
     }
-    Ok(())
+    Ok(written)
 }
 
 /// What this worker has not in flight any more. Returns the late ones.
 async fn complete_late(
-    transaction: &Transaction<'_>,
+    client: &impl GenericClient,
     worker: WorkerId,
     completions: &[&Completion],
     gone: &mut Vec<Uuid>,
 ) -> Result<Vec<NotificationId>, DatabaseError> {
-    let statement = transaction.prepare_cached(COMPLETE_LATE).await?;
+    let statement = client.prepare_cached(COMPLETE_LATE).await?;
     let columns = Columns::of(completions);
     let mut late = Vec::new();
-    for row in transaction.query(&statement, &columns.all(&worker.0)).await? {
+    for row in client.query(&statement, &columns.all(&worker.0)).await? {
         let id = row.try_get(0)?;
         if row.try_get(1)? {
             late.push(NotificationId(id));

@@ -29,6 +29,13 @@ impl Floors {
         }
     }
 
+    /// Where others rose higher, these do too.
+    pub fn rise_to(&mut self, others: Self) {
+        for (known, other) in self.0.iter_mut().zip(others.0) {
+            *known = other.max(*known);
+        }
+    }
+
     /// By class.
     pub fn iter(&self) -> impl Iterator<Item = Timestamp> {
         self.0.iter().copied()

@@ -14,4 +14,5 @@ pub mod heartbeat;
 pub mod redrive;
 pub mod rescue;
 pub mod retention;
+pub mod turn;
 pub mod vacuum;

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use watchbell::db::pool::{self, Pool, Role};
 use watchbell::model::delivery::{Attempt, Completion, Outcome, Record};
 use watchbell::model::ids::WorkerId;
-use watchbell::outbox::claim::{Lane, claim};
+use watchbell::outbox::claim::{Lane, claim, read_bodies};
 use watchbell::outbox::complete::complete;
 use watchbell::outbox::floors::Floors;
 use watchbell::outbox::heartbeat::register;
@@ -67,7 +67,8 @@ impl Churn {
     pub async fn claim(&mut self) -> Vec<Attempt> {
         let transaction = self.client.transaction().await.unwrap();
         let lanes = std::slice::from_mut(&mut self.lane);
-        let attempts = claim(&transaction, self.worker, lanes, 2 * AT_ONCE).await.unwrap();
+        let mut attempts = claim(&transaction, self.worker, lanes, 2 * AT_ONCE).await.unwrap();
+        read_bodies(&transaction, &mut attempts).await.unwrap();
         transaction.commit().await.unwrap();
         attempts
     }

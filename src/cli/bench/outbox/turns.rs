@@ -10,10 +10,9 @@ use crate::cli::bench::owing::ANSWER;
 use crate::db::pool::Pool;
 use crate::model::delivery::{Attempt, Completion, Outcome, Record};
 use crate::model::ids::WorkerId;
-use crate::outbox::claim::{Lane, claim};
-use crate::outbox::complete::complete;
+use crate::outbox::claim::Lane;
 use crate::outbox::floors::Floors;
-use crate::outbox::heartbeat;
+use crate::outbox::{heartbeat, turn};
 
 /// As the worker does.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
@@ -34,15 +33,12 @@ pub async fn take(pool: Pool, mut lanes: Vec<Lane>) -> anyhow::Result<()> {
             lanes.iter_mut().for_each(|lane| lane.floors = Floors::NONE);
             swept_at = Instant::now();
         }
-        let mut client = pool.get().await?;
-        let transaction = client.transaction().await?;
-        complete(&transaction, worker, &ended.iter().collect::<Vec<_>>()).await?;
-        let attempts = claim(&transaction, worker, &mut lanes, BATCH).await?;
-        transaction.commit().await?;
-        if attempts.is_empty() {
+        let completions: Vec<&Completion> = ended.iter().collect();
+        let taken = turn::take(pool.get().await?, worker, &completions, &mut lanes, BATCH).await?;
+        if taken.attempts.is_empty() {
             return Ok(());
         }
-        ended = attempts.into_iter().map(delivered).collect();
+        ended = taken.attempts.into_iter().map(delivered).collect();
         // Another destination first at every claim, as the worker has it.
         lanes.rotate_left(1);
     }
