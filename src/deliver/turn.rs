@@ -89,11 +89,11 @@ impl Turn {
         let client = transaction.client()?;
         begin(client).await?;
         let completions: Vec<&Completion> = self.ended.iter().map(|ended| &ended.completion).collect();
-        let late = complete(client, self.worker, &completions).await?;
+        let completed = complete(client, self.worker, &completions).await?;
         signs.write(client, hold).await?;
         let leave = leave::ask(client, lanes, &mut self.lanes).await?;
         let attempts = claim(client, self.worker, &mut self.lanes, self.total).await?;
         leave::take(client, lanes, leave, &attempts).await?;
-        turn::end(transaction, Taken { late, attempts }).await
+        turn::end(transaction, Taken { completed, attempts }).await
     }
 }

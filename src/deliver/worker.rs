@@ -62,6 +62,8 @@ pub struct Worker {
     receivers: HashMap<Id, DestinationId>,
     /// Ended and in no turn yet; at most as many as requests may be under way.
     ended: Vec<Ended>,
+    /// What they said of their destinations, as long as it is not written: a door that is shut already is not news again.
+    signs: Signs,
     /// When the first of them ended.
     gathering_since: Option<Instant>,
     /// Plain turns under way.
@@ -103,6 +105,7 @@ impl Worker {
             requests: JoinSet::new(),
             receivers: HashMap::new(),
             ended: Vec::new(),
+            signs: Signs::default(),
             gathering_since: None,
             turns: FuturesUnordered::new(),
             reserved: 0,
@@ -166,8 +169,13 @@ impl Worker {
     pub async fn step(&mut self) -> Result<Step, DatabaseError> {
         self.lanes.sweep();
         self.collect_ended();
-        let mut worked = self.begin_turn().await?;
-        worked += self.end_plain_turns().await?;
+        let mut worked = 0;
+        self.looks = true;
+        while self.looks {
+            self.looks = false;
+            worked += self.begin_turn().await?;
+            worked += self.end_plain_turns().await?;
+        }
         let expired = match self.expiring.take() {
             Some(expiring) => expiring.end(&mut self.lanes).await,
             None => 0,
@@ -194,9 +202,9 @@ impl Worker {
         }
         while !self.ended.is_empty() {
             let written = if self.cautious { 1 } else { self.ended.len() };
-            let signs = self.note_signs(written);
+            self.note_signs(written);
             let turn = self.next_turn(written, Vec::new(), 0);
-            match self.take_alone(turn, &signs).await {
+            match self.take_alone(turn).await {
                 // Each time one is found, or set aside.
                 Err(error) if error.is_data_error() => {}
                 other => drop(other?),
@@ -217,18 +225,18 @@ impl Worker {
         }
         let id = *self.id.borrow();
         let written = if self.cautious { self.ended.len().min(1) } else { self.ended.len() };
-        let signs = self.note_signs(written);
+        self.note_signs(written);
         // After the signs: a destination that was held just now is given nothing.
         let free = self.settings.concurrency.saturating_sub(self.requests.len() + self.reserved);
         let lanes = if free > 0 && id.is_some() { self.lanes.free(&self.settings) } else { Vec::new() };
         let goes_alone = self.cautious
-            || !signs.is_empty()
+            || !self.signs.is_empty()
             || lanes.iter().any(|lane| self.lanes.needs_leave(lane.destination))
             || !self.ended[..written].iter().all(|ended| ended.is_held_by(id));
         if goes_alone {
             let before = self.end_plain_turns().await?;
             let turn = self.next_turn(written, lanes, free);
-            return Ok(before + self.take_alone(turn, &signs).await?);
+            return Ok(before + self.take_alone(turn).await?);
         }
         let turn = self.next_turn(written, lanes, free);
         if !turn.is_empty() {
@@ -260,9 +268,12 @@ impl Worker {
         }
     }
 
-    async fn take_alone(&mut self, turn: Turn, signs: &Signs) -> Result<usize, DatabaseError> {
+    async fn take_alone(&mut self, turn: Turn) -> Result<usize, DatabaseError> {
         let hold = self.hold();
-        let turned = turn.take_alone(&self.pool, &mut self.lanes, signs, hold).await;
+        let turned = turn.take_alone(&self.pool, &mut self.lanes, &self.signs, hold).await;
+        if turned.result.is_ok() {
+            self.signs = Signs::default();
+        }
         self.end_turn(turned)
     }
 
@@ -297,7 +308,7 @@ impl Worker {
             }
         };
         self.lanes.note_claimed(&turn.lanes, turn.as_of);
-        for id in taken.late {
+        for id in taken.completed.late {
             tracing::warn!(notification_id = %id, "an answer came after the row was taken over, it is kept as late");
         }
         self.cautious &= !(turn.cautious && self.ended.is_empty());
@@ -306,6 +317,9 @@ impl Worker {
         let worked = turn.ended.len() + taken.attempts.len();
         for attempt in taken.attempts {
             self.start(attempt, turn.worker, turn.began_at);
+        }
+        if taken.completed.released > 0 {
+            self.look();
         }
         self.begin_expiring();
         Ok(worked)
@@ -410,18 +424,16 @@ impl Worker {
     }
 
     /// What the first of those that ended say of their destinations.
-    fn note_signs(&mut self, written: usize) -> Signs {
+    fn note_signs(&mut self, written: usize) {
         let hold = self.hold();
-        let mut signs = Signs::default();
         for Ended { completion, sign, start, chance, .. } in &self.ended[..written] {
             let id = completion.destination;
             let notification = completion.notification;
             let spoken = Spoken { notification, probe: start.probe, hold, chance: *chance };
             if let Some(change) = self.lanes.note(id, sign, spoken) {
-                signs.add(id, change);
+                self.signs.add(id, change);
             }
         }
-        signs
     }
 
     fn begin_expiring(&mut self) {

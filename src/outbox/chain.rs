@@ -113,17 +113,17 @@ impl Links {
 }
 
 /// Releases what waited for these, which left the outbox before in this transaction. A statement of its own, with a snapshot of
-/// its own: it sees what somebody made wait while ours waited for a lock.
+/// its own: it sees what somebody made wait while ours waited for a lock. Returns how many are due for that.
 ///
 /// # Errors
 /// If the database is away.
-pub async fn release(client: &impl GenericClient, gone: &[Uuid]) -> Result<(), DatabaseError> {
+pub async fn release(client: &impl GenericClient, gone: &[Uuid]) -> Result<i64, DatabaseError> {
     if gone.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
     let statement = client.prepare_cached(RELEASE).await?;
-    client.query_one(&statement, &[&gone]).await?;
-    Ok(())
+    let released: Option<i64> = client.query_one(&statement, &[&gone]).await?.try_get(0)?;
+    Ok(released.unwrap_or_default())
 }
 
 #[cfg(test)]

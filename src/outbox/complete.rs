@@ -23,7 +23,7 @@ const IS_ANYTHING_BLOCKED: &str = "SELECT EXISTS (SELECT FROM outbox_blocked)";
 const COMPLETE_LATE: &str = include_str!("../../sql/queries/outbox/complete_late.sql");
 
 /// Writes what became of attempts. One whose row somebody took over meanwhile is kept as a late record: it can't undo
-/// what the other does, except that a known acceptance ends a row that nobody has in flight. Returns the late ones.
+/// what the other does, except that a known acceptance ends a row that nobody has in flight.
 ///
 /// # Errors
 /// If the database is away; nothing is written then, and the same call may be repeated.
@@ -31,9 +31,10 @@ pub async fn complete(
     client: &impl GenericClient,
     worker: WorkerId,
     completions: &[&Completion],
-) -> Result<Vec<NotificationId>, DatabaseError> {
+) -> Result<Completed, DatabaseError> {
+    let mut completed = Completed::default();
     if completions.is_empty() {
-        return Ok(Vec::new());
+        return Ok(completed);
     }
     let mut ordered = completions.to_vec();
     // Whoever locks many rows does it in one order.
@@ -57,17 +58,25 @@ pub async fn complete(
     let mut any_waits: bool = blocked?.try_get(0)?;
     written.fenced.extend(failed_written.fenced);
     written.gone.extend(failed_written.gone);
-    let mut late = Vec::new();
     if written.fenced.len() < completions.len() {
         let mut others = [delivered, failed].concat();
         others.retain(|completion| !written.has(completion));
-        late = complete_late(client, worker, &others, &mut written.gone).await?;
+        completed.late = complete_late(client, worker, &others, &mut written.gone).await?;
         any_waits = true;
     }
     if any_waits {
-        release(client, &written.gone).await?;
+        completed.released = release(client, &written.gone).await?;
     }
-    Ok(late)
+    Ok(completed)
+}
+
+/// What came of completing.
+#[derive(Debug, Default)]
+pub struct Completed {
+    /// Of these an answer came after somebody took the row over: it is kept as late.
+    pub late: Vec<NotificationId>,
+    /// So many are due now that waited for what left.
+    pub released: i64,
 }
 
 /// What is on record now.

@@ -137,5 +137,6 @@ async fn supersede(
     if gone.len() != expected.count() {
         return Err(DatabaseError::Unreadable("what was locked in the outbox is not there".to_owned()));
     }
-    release(transaction, &gone).await
+    release(transaction, &gone).await?;
+    Ok(())
 }

@@ -4,23 +4,23 @@ use deadpool_postgres::Object;
 use futures_util::future::{join, join3};
 
 use super::claim::{Lane, claim, read_bodies};
-use super::complete::complete;
+use super::complete::{Completed, complete};
 use crate::db::error::DatabaseError;
 use crate::db::transaction::{Transaction, begin, commit};
 use crate::model::delivery::{Attempt, Completion};
-use crate::model::ids::{NotificationId, WorkerId};
+use crate::model::ids::WorkerId;
 
 /// What came of it.
 #[derive(Debug, Default)]
 pub struct Taken {
-    /// Of these an answer came after somebody took the row over: it is kept as late.
-    pub late: Vec<NotificationId>,
+    /// Of what ended.
+    pub completed: Completed,
     /// To be started.
     pub attempts: Vec<Attempt>,
 }
 
 /// Completes and claims, all of it sent at once: only for who knows that nobody took these over, because what turns out to be accepted
-/// late might be claimed again. What the lanes learned is true when this succeeds.
+/// late might be claimed again. What it releases is left to the next turn. What the lanes learned is true when this succeeds.
 ///
 /// # Errors
 /// If the database is away; nothing is written then, or all of it.
@@ -33,11 +33,11 @@ pub async fn take(
 ) -> Result<Taken, DatabaseError> {
     let transaction = Transaction::on(client);
     let client = transaction.client()?;
-    let (begun, late, attempts) =
+    let (begun, completed, attempts) =
         join3(begin(client), complete(client, worker, completions), claim(client, worker, lanes, total))
             .await;
     begun?;
-    let taken = Taken { late: late?, attempts: attempts? };
+    let taken = Taken { completed: completed?, attempts: attempts? };
     end(transaction, taken).await
 }
 

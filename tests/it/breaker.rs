@@ -321,3 +321,23 @@ async fn the_metrics_count_destinations_by_what_they_are() {
     .await;
     app.stop().await;
 }
+
+#[tokio::test]
+async fn that_a_destination_is_not_well_is_written_although_the_first_try_failed() {
+    let app = TestApp::new(&[LONG]).await;
+    app.hub.set_default(Answer::status(503));
+    app.owe(app.destination, 4).await;
+    let mut courier = Courier::new(&app.config()).await;
+    courier.step_until(&app, "SELECT count(*) FROM outbox WHERE status = 'retrying'", 4).await;
+    app.owe_one().await;
+    app.owner()
+        .batch_execute(
+            "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not now'; END $$;
+             CREATE TRIGGER fail BEFORE UPDATE ON destinations FOR EACH ROW EXECUTE FUNCTION fail()",
+        )
+        .await
+        .unwrap();
+    until("a turn that fails", async || courier.worker.step().await.is_err().then_some(())).await;
+    app.owner().batch_execute("DROP TRIGGER fail ON destinations").await.unwrap();
+    courier.step_until(&app, OPENED, 1).await;
+}

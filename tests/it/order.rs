@@ -95,7 +95,7 @@ async fn that_it_is_over_is_sent_after_that_it_opened_though_the_receiver_was_do
 }
 
 #[tokio::test]
-async fn what_is_due_again_goes_out_in_the_turn_that_brought_the_acceptance_it_waited_for() {
+async fn what_is_due_again_goes_out_in_the_step_that_brought_the_acceptance_it_waited_for() {
     let (mut bench, mut courier) = refused().await;
     bench.judge(&[(1.0, 50.0)]).await;
     bench.app.hub.set_default(Answer::ByTheRules);
