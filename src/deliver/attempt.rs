@@ -77,12 +77,7 @@ enum Failure {
 }
 
 /// Makes one attempt.
-pub async fn deliver(
-    channels: Channels,
-    known: Arc<Known>,
-    attempt: Attempt,
-    start: Start,
-) -> Ended {
+pub async fn deliver(channels: Channels, known: Arc<Known>, attempt: Attempt, start: Start) -> Ended {
     let started = Instant::now();
     let mut record = Record {
         started_at: Timestamp::now(),

@@ -2,12 +2,17 @@
 -- A second of grace: at the horizon itself one last attempt is made if that is possible.
 WITH over AS MATERIALIZED (
   SELECT row.*, shut.horizon_seconds, shut.reason
-  FROM unnest($1::uuid[], $2::float8[], $3::text[]) AS shut (destination_id, horizon_seconds, reason)
+  FROM (
+    SELECT *, now() - make_interval(secs => horizon_seconds + 1) AS owed_before
+    FROM unnest($1::uuid[], $2::float8[], $3::text[]) AS shut (destination_id, horizon_seconds, reason)
+  ) AS shut
   JOIN destinations d ON d.destination_id = shut.destination_id
   CROSS JOIN LATERAL (
     SELECT o.notification_id, o.tenant_id, o.destination_id, o.attempts
     FROM outbox o
     WHERE o.destination_id = shut.destination_id
+      -- Nobody else can be over it: where all that waits is looked at, the least is done with each.
+      AND o.enqueued_at < shut.owed_before
       AND o.status <> 'in_flight'
       AND o.next_attempt_at <= now()
       AND extract(epoch FROM now() - o.enqueued_at) - (held_seconds_until_now(d) - o.held_before) > shut.horizon_seconds + 1
