@@ -8,6 +8,7 @@ mod cpu;
 mod delivery;
 mod detect;
 mod drain;
+mod extent;
 mod figure;
 mod ground;
 mod ingest;
@@ -51,18 +52,18 @@ pub async fn run(command: BenchCommand) -> anyhow::Result<ExitCode> {
     eprintln!("starting private servers ..");
     let (as_json, (machine, figures)) = match command {
         BenchCommand::Ingest(args) => {
-            (args.json, measured(&[], async |ground| ingest::measure(ground, &args).await).await?)
+            (args.extent.json, measured(&[], async |ground| ingest::measure(ground, &args).await).await?)
         }
         BenchCommand::Detect(args) => {
             let settings = detect::POSTGRES_SETTINGS;
-            (args.json, measured(&settings, async |ground| detect::measure(ground, &args).await).await?)
+            (args.extent.json, measured(&settings, async |ground| detect::measure(ground, &args).await).await?)
         }
         BenchCommand::Outbox(args) => {
-            (args.json, measured(&[], async |ground| outbox::measure(ground, &args).await).await?)
+            (args.extent.json, measured(&[], async |ground| outbox::measure(ground, &args).await).await?)
         }
         BenchCommand::Delivery(args) => {
             let settings = delivery::POSTGRES_SETTINGS;
-            (args.json, measured(&settings, async |ground| delivery::measure(ground, &args).await).await?)
+            (args.extent.json, measured(&settings, async |ground| delivery::measure(ground, &args).await).await?)
         }
     };
     report(&machine, &figures, as_json);

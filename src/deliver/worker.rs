@@ -254,14 +254,15 @@ impl Worker {
     }
 
     /// A turn for the first of those that ended.
-    fn next_turn(&mut self, written: usize, lanes: Vec<Lane>, total: usize) -> Turn {
+    fn next_turn(&mut self, written: usize, lanes: Vec<Lane>, free: usize) -> Turn {
+        let slots: usize = lanes.iter().map(|lane| lane.slots.unsigned_abs() as usize).sum();
         let ended = self.ended.drain(..written).collect();
         self.gathering_since = None;
         Turn {
             worker: self.id.borrow().unwrap_or_default(),
             ended,
             lanes,
-            total,
+            total: free.min(slots),
             as_of: self.lanes.as_of(),
             began_at: Instant::now(),
             cautious: self.cautious,

@@ -68,4 +68,11 @@ mod tests {
             assert_eq!(floors, Floors(expected.map(at)), "{what}");
         }
     }
+
+    #[test]
+    fn of_two_claims_at_once_the_higher_floor_of_each_class_is_kept() {
+        let mut floors = Floors([1, 9, 3, 9, 5, 9, 7, 9].map(at));
+        floors.rise_to(Floors([9, 2, 9, 4, 9, 6, 9, 8].map(at)));
+        assert_eq!(floors, Floors([9; 8].map(at)));
+    }
 }

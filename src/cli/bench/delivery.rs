@@ -9,6 +9,7 @@ mod sink;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use super::extent::{Extent, PRIVATE};
 use super::figure::Figure;
 use super::ground::Ground;
 
@@ -20,23 +21,10 @@ const DEAD_ROWS: usize = 5;
 
 /// How long, and what.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "The servers are private and throw-away; nothing that DATABASE_URL or NATS_URL names is touched. \
-Compare figures of one run only, and use a release build. The exit code says whether it was measured, not what came out."
-)]
+#[command(after_help = PRIVATE)]
 pub struct DeliveryArgs {
-    /// Print one JSON object
-    #[arg(long)]
-    pub json: bool,
-    /// A look in a minute or two: two rounds, a fifth of the rows
-    #[arg(long)]
-    quick: bool,
-    /// Rounds, each with every contender; the median counts
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=100))]
-    rounds: u8,
-    /// Only some of it, separated by commas
-    #[arg(long, value_delimiter = ',', value_name = "PARTS")]
-    only: Vec<Part>,
+    #[command(flatten)]
+    pub extent: Extent<Part>,
     /// Notifications to post in a run; five times as many are due to the dead destination
     #[arg(long, default_value_t = 20_000, value_name = "N", value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
     rows: u32,
@@ -58,9 +46,10 @@ enum Part {
 /// # Errors
 /// If something was lost or sent twice, or the database refuses.
 pub async fn measure(ground: &Ground, args: &DeliveryArgs) -> anyhow::Result<Vec<Figure>> {
-    let wanted = |part| args.only.is_empty() || args.only.contains(&part);
-    let rounds = if args.quick { args.rounds.min(2) } else { args.rounds };
-    let rows = args.rows as usize / if args.quick { 5 } else { 1 };
+    let extent = &args.extent;
+    let wanted = |part| extent.has(part);
+    let rounds = extent.rounds();
+    let rows = extent.share_of(args.rows);
     let mut config = ground.config.clone();
     // The sink is no public address.
     config.deliver.egress_allow = vec![IpAddr::V4(Ipv4Addr::LOCALHOST).into()];
@@ -69,10 +58,10 @@ pub async fn measure(ground: &Ground, args: &DeliveryArgs) -> anyhow::Result<Vec
         figures.extend(posting::measure(ground, &config, rounds, rows).await?);
     }
     if wanted(Part::FirstByte) {
-        figures.extend(first_byte::measure(ground, &config, if args.quick { 200 } else { 1_000 }).await?);
+        figures.extend(first_byte::measure(ground, &config, if extent.quick { 200 } else { 1_000 }).await?);
     }
     if wanted(Part::Neighbours) {
-        let length = Duration::from_secs(if args.quick { 3 } else { 10 });
+        let length = Duration::from_secs(if extent.quick { 3 } else { 10 });
         figures.extend(neighbours::measure(ground, &config, rounds, rows * DEAD_ROWS, length).await?);
     }
     Ok(figures)

@@ -8,6 +8,7 @@ mod toll;
 
 use std::time::Duration;
 
+use super::extent::{Extent, PRIVATE};
 use super::figure::Figure;
 use super::ground::Ground;
 use crate::cli::readings::SERIES;
@@ -24,23 +25,10 @@ const FEWEST_SECONDS: usize = 10;
 
 /// How long, and what.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "The servers are private and throw-away; nothing that DATABASE_URL or NATS_URL names is touched. \
-Compare figures of one run only, and use a release build. The exit code says whether it was measured, not what came out."
-)]
+#[command(after_help = PRIVATE)]
 pub struct DetectArgs {
-    /// Print one JSON object
-    #[arg(long)]
-    pub json: bool,
-    /// A look in less than a minute: two rounds, a fifth of the readings
-    #[arg(long)]
-    quick: bool,
-    /// Rounds, each with every number of rules; the median counts
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=100))]
-    rounds: u8,
-    /// Only some of it, separated by commas
-    #[arg(long, value_delimiter = ',', value_name = "PARTS")]
-    only: Vec<Part>,
+    #[command(flatten)]
+    pub extent: Extent<Part>,
     /// Readings to ingest with each number of rules; fewer of them to see what one costs
     #[arg(long, default_value_t = 1_200_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1_000..=20_000_000))]
     readings: u32,
@@ -62,9 +50,10 @@ enum Part {
 /// # Errors
 /// If something was lost, alerts are missing or too many, or a server refuses.
 pub async fn measure(ground: &Ground, args: &DetectArgs) -> anyhow::Result<Vec<Figure>> {
-    let wanted = |part| args.only.is_empty() || args.only.contains(&part);
-    let rounds = if args.quick { args.rounds.min(2) } else { args.rounds };
-    let readings = args.readings as usize / if args.quick { 5 } else { 1 };
+    let extent = &args.extent;
+    let wanted = |part| extent.has(part);
+    let rounds = extent.rounds();
+    let readings = extent.share_of(args.readings);
     let mut figures = Vec::new();
     if wanted(Part::Judging) {
         let seconds = (readings / SERIES).clamp(FEWEST_SECONDS, MOST_SECONDS);
@@ -76,7 +65,7 @@ pub async fn measure(ground: &Ground, args: &DetectArgs) -> anyhow::Result<Vec<F
         figures.extend(toll::measure(ground, rounds, readings).await?);
     }
     if wanted(Part::Latency) {
-        let length = Duration::from_secs(if args.quick { 5 } else { 20 });
+        let length = Duration::from_secs(if extent.quick { 5 } else { 20 });
         figures.extend(alerting::measure(ground, length).await?);
     }
     Ok(figures)

@@ -14,6 +14,7 @@ use self::bare_pull::By;
 use self::latency::Latency;
 use super::contest::{self, Run};
 use super::drain;
+use super::extent::{Extent, PRIVATE};
 use super::figure::{Better, Figure};
 use super::ground::Ground;
 use super::series;
@@ -28,23 +29,10 @@ const ARRAY: usize = 100;
 
 /// How long, and what.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "The servers are private and throw-away; nothing that DATABASE_URL or NATS_URL names is touched. \
-Compare figures of one run only, and use a release build. The exit code says whether it was measured, not what came out."
-)]
+#[command(after_help = PRIVATE)]
 pub struct IngestArgs {
-    /// Print one JSON object
-    #[arg(long)]
-    pub json: bool,
-    /// A look in less than a minute: two rounds, a fifth of the readings
-    #[arg(long)]
-    quick: bool,
-    /// Rounds, each with every contender; the median counts
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=100))]
-    rounds: u8,
-    /// Only some of it, separated by commas; figures that compare need both sides
-    #[arg(long, value_delimiter = ',', value_name = "CONTENDERS")]
-    only: Vec<Contender>,
+    #[command(flatten)]
+    pub extent: Extent<Contender>,
     /// Readings for the arrays; the others get shares of it
     #[arg(long, default_value_t = 1_200_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1_000..=20_000_000))]
     readings: u32,
@@ -87,9 +75,10 @@ struct Rounds {
 pub async fn measure(ground: &Ground, args: &IngestArgs) -> anyhow::Result<Vec<Figure>> {
     rules::insert(ground).await?;
     let series = series::register(ground).await?;
-    let wanted = |contender| args.only.is_empty() || args.only.contains(&contender);
-    let readings = args.readings as usize / if args.quick { 5 } else { 1 };
-    let count = if args.quick { 2 } else { args.rounds };
+    let extent = &args.extent;
+    let wanted = |contender| extent.has(contender);
+    let readings = extent.share_of(args.readings);
+    let count = extent.rounds();
     let mut rounds = Rounds::default();
     for round in 0..usize::from(count) {
         for place in 0..CONTEST.len() {
@@ -104,7 +93,7 @@ pub async fn measure(ground: &Ground, args: &IngestArgs) -> anyhow::Result<Vec<F
     let mut peaks: Vec<f64> =
         rounds.arrays.iter().chain(&rounds.singles).filter_map(|run| run.peak_memory_mb).collect();
     if wanted(Contender::Latency) {
-        let length = Duration::from_secs(if args.quick { 3 } else { 10 });
+        let length = Duration::from_secs(if extent.quick { 3 } else { 10 });
         for rate in RATES {
             eprintln!("latency at {rate} readings a second ..");
             let latency = latency::run(ground, rate, length).await?;

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use self::burden::OldSnapshot;
 use super::contest::{self, Run};
+use super::extent::{Extent, PRIVATE};
 use super::figure::{Better, Figure, median};
 use super::ground::Ground;
 use super::owing;
@@ -32,23 +33,10 @@ const HISTORY: usize = 10;
 
 /// How long, and what.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "The servers are private and throw-away; nothing that DATABASE_URL or NATS_URL names is touched. \
-Compare figures of one run only, and use a release build. The exit code says whether it was measured, not what came out."
-)]
+#[command(after_help = PRIVATE)]
 pub struct OutboxArgs {
-    /// Print one JSON object
-    #[arg(long)]
-    pub json: bool,
-    /// A look in a minute or two: two rounds, a fifth of the rows
-    #[arg(long)]
-    quick: bool,
-    /// Rounds, each with every contender; the median counts
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=100))]
-    rounds: u8,
-    /// Only some of it, separated by commas; figures that compare need both sides
-    #[arg(long, value_delimiter = ',', value_name = "CONTENDERS")]
-    only: Vec<Contender>,
+    #[command(flatten)]
+    pub extent: Extent<Contender>,
     /// Rows that are owed in a run; twice as many are dead, ten times as many delivered before
     #[arg(long, default_value_t = 100_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1_000..=1_000_000))]
     rows: u32,
@@ -92,9 +80,10 @@ struct Drained {
 /// # Errors
 /// If a row is lost or delivered twice, or the database refuses.
 pub async fn measure(ground: &Ground, args: &OutboxArgs) -> anyhow::Result<Vec<Figure>> {
-    let rows = args.rows as usize / if args.quick { 5 } else { 1 };
-    let rounds = if args.quick { args.rounds.min(2) } else { args.rounds };
-    let wanted = |contender| args.only.is_empty() || args.only.contains(&contender);
+    let extent = &args.extent;
+    let rows = extent.share_of(args.rows);
+    let rounds = extent.rounds();
+    let wanted = |contender| extent.has(contender);
     let mut runs = CONTEST.map(|contender| (contender, Vec::new()));
     // Files grow and WAL segments are made: the first to be measured would pay for all others.
     contend(ground, Contender::NoOp, rows).await?;
