@@ -56,14 +56,20 @@ pub async fn run(command: BenchCommand) -> anyhow::Result<ExitCode> {
         }
         BenchCommand::Detect(args) => {
             let settings = detect::POSTGRES_SETTINGS;
-            (args.extent.json, measured(&settings, async |ground| detect::measure(ground, &args).await).await?)
+            (
+                args.extent.json,
+                measured(&settings, async |ground| detect::measure(ground, &args).await).await?,
+            )
         }
         BenchCommand::Outbox(args) => {
             (args.extent.json, measured(&[], async |ground| outbox::measure(ground, &args).await).await?)
         }
         BenchCommand::Delivery(args) => {
             let settings = delivery::POSTGRES_SETTINGS;
-            (args.extent.json, measured(&settings, async |ground| delivery::measure(ground, &args).await).await?)
+            (
+                args.extent.json,
+                measured(&settings, async |ground| delivery::measure(ground, &args).await).await?,
+            )
         }
     };
     report(&machine, &figures, as_json);

@@ -45,7 +45,8 @@ async fn a_wake_up_makes_the_poll_needless() {
 
 #[tokio::test]
 async fn a_turn_that_has_to_wait_keeps_no_page_waiting() {
-    const WAITING: &str = "SELECT count(*) FROM pg_locks WHERE relation = 'outbox_blocked'::regclass AND NOT granted
+    const WAITING: &str =
+        "SELECT count(*) FROM pg_locks WHERE relation = 'outbox_blocked'::regclass AND NOT granted
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
     let app = TestApp::new(&[]).await;
     let bell = Courier::new(&app.config()).await.run();

@@ -32,7 +32,7 @@ pub struct DeliveryArgs {
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Part {
+pub enum Part {
     /// How many a second reach a receiver, beside the same client with no database
     Posting,
     /// From commit to the first byte of the request

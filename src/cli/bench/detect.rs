@@ -36,7 +36,7 @@ pub struct DetectArgs {
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Part {
+pub enum Part {
     /// Processor time a judgement, and where a reading's goes
     Judging,
     /// How fast readings are stored with no rules, with 1,000 and with 10,000

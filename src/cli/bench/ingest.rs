@@ -40,7 +40,7 @@ pub struct IngestArgs {
 
 /// What is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Contender {
+pub enum Contender {
     /// Sorted COPY into the same table: the limit of storing
     RawCopy,
     /// Pulling and acknowledging, nothing else: the limit of taking

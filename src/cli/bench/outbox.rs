@@ -44,7 +44,7 @@ pub struct OutboxArgs {
 
 /// What is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Contender {
+pub enum Contender {
     /// The rows read, deleted and put on the record, nothing claimed: the limit
     NoClaim,
     /// The same by two at once
