@@ -257,7 +257,9 @@ impl Worker {
     fn next_turn(&mut self, written: usize, lanes: Vec<Lane>, free: usize) -> Turn {
         let slots: usize = lanes.iter().map(|lane| lane.slots.unsigned_abs() as usize).sum();
         let ended = self.ended.drain(..written).collect();
-        self.gathering_since = None;
+        if self.ended.is_empty() {
+            self.gathering_since = None;
+        }
         Turn {
             worker: self.id.borrow().unwrap_or_default(),
             ended,
@@ -304,6 +306,7 @@ impl Worker {
                 self.lanes.distrust();
                 let cautious = turn.cautious;
                 self.ended.splice(..0, turn.ended);
+                self.gathering_since.get_or_insert_with(Instant::now);
                 self.suspect(&error, cautious);
                 return Err(error);
             }
