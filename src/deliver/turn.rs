@@ -54,6 +54,11 @@ impl Turn {
         self.ended.is_empty() && self.lanes.is_empty()
     }
 
+    /// Rows that are in its worker's hands until it is over: what ended stays there until the commit, what is claimed comes with it.
+    pub fn holds(&self) -> usize {
+        self.ended.len().max(self.total)
+    }
+
     /// Takes a plain one.
     pub async fn take(mut self, pool: Pool) -> Turned {
         let result = self.try_take(&pool).await;

@@ -68,8 +68,8 @@ pub struct Worker {
     gathering_since: Option<Instant>,
     /// Plain turns under way.
     turns: FuturesUnordered<BoxFuture<'static, Turned>>,
-    /// Requests that they may claim.
-    reserved: usize,
+    /// Rows that they hold.
+    held: usize,
     /// The database refused what is in one that ended: they are written one by one until it is found.
     cautious: bool,
     /// Beside the turns.
@@ -108,7 +108,7 @@ impl Worker {
             signs: Signs::default(),
             gathering_since: None,
             turns: FuturesUnordered::new(),
-            reserved: 0,
+            held: 0,
             cautious: false,
             expiring: None,
             due: None,
@@ -227,7 +227,7 @@ impl Worker {
         let written = if self.cautious { self.ended.len().min(1) } else { self.ended.len() };
         self.note_signs(written);
         // After the signs: a destination that was held just now is given nothing.
-        let free = self.settings.concurrency.saturating_sub(self.requests.len() + self.reserved);
+        let free = self.settings.concurrency.saturating_sub(self.requests.len() + self.held);
         let lanes = if free > 0 && id.is_some() { self.lanes.free(&self.settings) } else { Vec::new() };
         let goes_alone = self.cautious
             || !self.signs.is_empty()
@@ -240,7 +240,7 @@ impl Worker {
         }
         let turn = self.next_turn(written, lanes, free);
         if !turn.is_empty() {
-            self.reserved += turn.total;
+            self.held += turn.holds();
             self.lanes.reserve(&turn.lanes);
             self.turns.push(Box::pin(turn.take(self.pool.clone())));
         }
@@ -292,7 +292,7 @@ impl Worker {
     fn end_plain_turn(&mut self, turned: Turned) -> Result<usize, DatabaseError> {
         // Others that looked meanwhile found its slots taken.
         self.looks |= turned.turn.as_of != self.lanes.as_of();
-        self.reserved -= turned.turn.total;
+        self.held -= turned.turn.holds();
         self.lanes.release(&turned.turn.lanes);
         self.end_turn(turned)
     }
