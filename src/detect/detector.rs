@@ -2,18 +2,16 @@
 //!
 //! Its unit is [`Detector::step`], so that a test drives it without sleeping; [`Detector::run`] steps it for ever.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::Object;
 use jiff::Timestamp;
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::days::make_partitions;
 use super::judge::{Fault, Judged};
 use super::load::{self, Versions};
 use super::memory::Memory;
@@ -23,7 +21,6 @@ use super::settle::{Accounts, Settled, Telling, settle};
 use crate::config::{self, PublicUrl};
 use crate::db::error::DatabaseError;
 use crate::db::lease::Lease;
-use crate::db::partitions;
 use crate::db::pool::Pool;
 use crate::model::alert::Disposition;
 use crate::model::reading::UnixMicros;
@@ -416,32 +413,6 @@ impl Detector {
         self.active = None;
         self.metrics.detector_active.set(0);
     }
-}
-
-/// Makes the partitions that the notifications and the rollups need. How many were missing.
-async fn make_partitions(client: &Object, judged: &Judged) -> Result<u64, DatabaseError> {
-    let sent: BTreeSet<Date> = judged.effects.tells.iter().map(|_| utc_day(Timestamp::now())).collect();
-    // A day to come is none that was dropped: a batch that says so is damaged.
-    let today = utc_day(Timestamp::now());
-    let measured: BTreeSet<Date> = judged
-        .rollups
-        .keys()
-        .map(|(_, minute)| utc_day(minute.to_timestamp()))
-        .filter(|day| *day <= today)
-        .collect();
-    let mut missing = 0;
-    for (parents, days) in [
-        (&["delivery_attempts", "notification_alerts", "notifications"][..], sent),
-        (&["readings_1m"], measured),
-    ] {
-        let days = Vec::from_iter(days);
-        missing += partitions::ensure(&***client, parents, &days).await?;
-    }
-    Ok(missing)
-}
-
-fn utc_day(at: Timestamp) -> Date {
-    at.to_zoned(TimeZone::UTC).date()
 }
 
 /// Renews the lease again and again; ends when another has it.

@@ -5,6 +5,7 @@
 //! the database by what is not settled yet; on any error it is thrown away and loaded again.
 
 pub mod conditions;
+mod days;
 pub mod detector;
 pub mod effects;
 pub mod episode;

@@ -15,7 +15,7 @@ const HALF_A_GIGABYTE: usize = 512 << 20;
 /// More than this is not needed, however much a receiver sends.
 const FLAT: u64 = 64 << 20;
 /// A second for the poll, and what a busy machine adds.
-const PROMPT: Duration = Duration::from_secs(5);
+const PROMPT: Duration = Duration::from_secs(10);
 
 /// A worker of its own, which has delivered something: what it needs for that it has. Its requests end after two seconds.
 async fn worker(settings: &[(&str, &str)]) -> (TestApp, Process) {
