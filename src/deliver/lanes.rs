@@ -149,13 +149,11 @@ impl Lanes {
             self.config_version = Some(version);
         }
         // Few are not active: they are looked at one by one.
+        let rows = client.query(LOAD_GATES, &[]).await?;
+        // What is left of a pause is counted from the answer, which may be late: from the question it would be too short.
         let now = Instant::now();
-        let mut gates: HashMap<DestinationId, (Gate, Option<Instant>)> = client
-            .query(LOAD_GATES, &[])
-            .await?
-            .iter()
-            .map(|row| (DestinationId(row.get(0)), gate(row, now)))
-            .collect();
+        let mut gates: HashMap<DestinationId, (Gate, Option<Instant>)> =
+            rows.iter().map(|row| (DestinationId(row.get(0)), gate(row, now))).collect();
         let mut states: HashMap<&'static str, i64> = HashMap::new();
         for (id, entry) in &mut self.entries {
             let (gate, paused_until) = gates.remove(id).unwrap_or((Gate::Open, None));

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use watchbell::db::pool;
 use watchbell::deliver::answer;
 use watchbell::deliver::outcome::{Context, Silence, of_answer};
 use watchbell::dev::hub::{Answer, Reply};
@@ -123,6 +124,32 @@ async fn no_other_answer_cuts_a_pause_short() {
             assert_eq!(app.hub.total(), 2, "{other:?}");
         }
     }
+}
+
+/// The worker asks the database how long the pause still is, and the answer is late: what is left is counted from the answer.
+#[tokio::test]
+async fn a_pause_is_not_shorter_because_the_database_told_of_it_late() {
+    const WAITING: &str =
+        "SELECT count(*) FROM pg_locks WHERE relation = 'destinations'::regclass AND NOT granted
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    let app = TestApp::new(&[("deliver.concurrency_per_destination", "1")]).await;
+    app.hub.push_answer(Answer::too_many_requests("4"));
+    app.owe(app.destination, 2).await;
+    let _bell = Courier::new(&app.config()).await.run();
+    app.wait_for_count("SELECT count(*) FROM destinations WHERE paused_until IS NOT NULL", 1).await;
+    let paused = time(&app.destination(app.destination).await["paused_until"]);
+    let other = pool::connect_owner(&app.database.config.database).await.unwrap();
+    other.batch_execute("BEGIN; LOCK TABLE destinations IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    app.wait_for_count(WAITING, 1).await;
+    until("shortly before its end", async || {
+        (paused.duration_since(Timestamp::now()) < SignedDuration::from_millis(700)).then_some(())
+    })
+    .await;
+    other.batch_execute("COMMIT").await.unwrap();
+    app.wait_for_count(DELIVERED, 2).await;
+    let posts = app.hub.received();
+    let first = posts[1].at;
+    assert!(first >= paused, "{first} is before {paused}");
 }
 
 #[tokio::test]
