@@ -1,17 +1,17 @@
 //! One attempt: from a claimed row to its outcome, over the channel that its destination wants.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream;
 use jiff::Timestamp;
-use ring::rand::{SecureRandom, SystemRandom};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::answer::{self, Verdict};
 use super::destinations::nats::{Event, event};
-use super::destinations::{hub, workflow_engine};
+use super::destinations::workflow_engine;
 use super::door::Sign;
 use super::lanes::Known;
 use super::outcome::{self, Context, Silence};
@@ -77,7 +77,12 @@ enum Failure {
 }
 
 /// Makes one attempt.
-pub async fn deliver(channels: Channels, known: Arc<Known>, attempt: Attempt, start: Start) -> Ended {
+pub async fn deliver(
+    channels: Arc<Channels>,
+    known: Arc<Known>,
+    mut attempt: Attempt,
+    start: Start,
+) -> Ended {
     let started = Instant::now();
     let mut record = Record {
         started_at: Timestamp::now(),
@@ -89,9 +94,10 @@ pub async fn deliver(channels: Channels, known: Arc<Known>, attempt: Attempt, st
         body_sha256: Sha256::digest(attempt.body.as_bytes()).into(),
         external_id: None,
     };
-    let result = match parcel(&channels, &known, &attempt, start.deadline) {
+    let result = match parcel(&channels, &known, &mut attempt, start.deadline) {
         Ok(Parcel::Http(request)) => channels.http.send(request).await.map(Some).map_err(Failure::Send),
-        Ok(Parcel::Event(broker, event)) => match publish(&broker, event, start.deadline).await {
+        // Boxed: it is larger than all else, and requests are many.
+        Ok(Parcel::Event(broker, event)) => match Box::pin(publish(&broker, event, start.deadline)).await {
             Ok(stored) => {
                 record.external_id = Some(stored.external_id);
                 record.warning = stored.duplicate.then(|| "the broker had it already".to_owned());
@@ -136,24 +142,27 @@ pub async fn deliver(channels: Channels, known: Arc<Known>, attempt: Attempt, st
 fn parcel(
     channels: &Channels,
     known: &Known,
-    attempt: &Attempt,
+    attempt: &mut Attempt,
     deadline: Instant,
 ) -> Result<Parcel, String> {
-    let kind = known.kind.as_ref().map_err(Clone::clone)?;
-    let secret = known.secret.as_ref().map_err(ToString::to_string)?.as_ref();
-    let body = attempt.body.clone().into_bytes();
-    let (url, headers) = match kind {
-        Kind::Hub { url } => hub::target(url, secret)?,
-        Kind::WorkflowEngine { url, .. } => workflow_engine::target(url, secret, &body)?,
-        Kind::Nats {} => {
-            let broker = channels.broker.as_ref();
-            let (broker, prefix) =
-                broker.ok_or("the destination is an event on NATS, and nats.url is not set")?;
-            let event = event(prefix, &known.tenant, attempt.notification, &attempt.body);
-            return Ok(Parcel::Event(broker.clone(), event));
-        }
+    let Some(target) = known.target.as_ref().map_err(Clone::clone)? else {
+        let broker = channels.broker.as_ref();
+        let (broker, prefix) =
+            broker.ok_or("the destination is an event on NATS, and nats.url is not set")?;
+        let event = event(prefix, &known.tenant, attempt.notification, &attempt.body);
+        return Ok(Parcel::Event(broker.clone(), event));
     };
-    Ok(Parcel::Http(Request { url, headers, body, deadline }))
+    let body = std::mem::take(&mut attempt.body).into_bytes();
+    let signed = matches!(known.kind, Ok(Kind::WorkflowEngine { .. }));
+    let signature = match known.secret.as_ref().ok().and_then(Option::as_ref) {
+        Some(secret) if signed => Some(workflow_engine::signature(secret, &body)?),
+        _ => None,
+    };
+    let request = target.request(body, deadline);
+    Ok(Parcel::Http(match signature {
+        Some((name, value)) => request.with_header(name, value),
+        None => request,
+    }))
 }
 
 fn silence(known: &Known) -> Silence {
@@ -182,11 +191,8 @@ fn sign_of_none(error: &SendError) -> Sign {
     }
 }
 
-/// A random number in 0..1, for jitter. Without randomness the schedule holds without jitter.
+/// A random number in 0..1, for jitter: it need not be secret, and it is drawn for every attempt. The standard library's hash maps are
+/// seeded alike, without asking the system each time.
 fn chance() -> f64 {
-    let mut bytes = [0; 4];
-    match SystemRandom::new().fill(&mut bytes) {
-        Ok(()) => f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX),
-        Err(_) => 0.0,
-    }
+    (RandomState::new().hash_one(()) >> 11) as f64 / (1_u64 << 53) as f64
 }

@@ -10,9 +10,11 @@ use secrecy::SecretString;
 use tokio::time::Instant;
 use tokio_postgres::GenericClient;
 
+use super::destinations;
 use super::door::{Change, Door, Gate, Seen, Sign};
 use super::policy::{self, Pace, Place};
 use super::secrets::{SecretError, SecretKey};
+use super::send::Target;
 use crate::config;
 use crate::db::error::DatabaseError;
 use crate::model::destination::Kind;
@@ -43,6 +45,8 @@ pub struct Known {
     pub kind: Result<Kind, String>,
     /// Opened, or why it can't be.
     pub secret: Result<Option<SecretString>, SecretError>,
+    /// Where requests to it go, none if it is no receiver of requests; or why it can't be used.
+    pub target: Result<Option<Target>, String>,
     /// The service's, overlaid with its own.
     pub policy: RetryPolicy,
     /// How fast and how wide it is sent to.
@@ -353,13 +357,18 @@ fn known(
         (settings.retry.clone(), Pace::unlimited(settings.breaker_failures))
     });
     let kind = Kind::from_columns(row.get(2), &row.get(3)).map_err(|error| error.to_string());
+    let target = match (&kind, &secret) {
+        (Ok(kind), Ok(secret)) => destinations::target(kind, secret.as_ref()),
+        (Err(error), _) => Err(error.clone()),
+        (_, Err(error)) => Err(error.to_string()),
+    };
     let seconds = match &kind {
         Ok(Kind::WorkflowEngine { .. }) => settings.workflow_timeout_seconds,
         _ => settings.request_timeout_seconds,
     };
     let timeout = Duration::from_secs(seconds);
     let lease = Duration::from_secs(settings.lease_seconds).max(timeout + LEASE_BEYOND_TIMEOUT);
-    Known { name: row.get(1), kind, secret, policy, pace, tenant: row.get(6), timeout, lease }
+    Known { name: row.get(1), kind, secret, target, policy, pace, tenant: row.get(6), timeout, lease }
 }
 
 fn gate(row: &tokio_postgres::Row, now: Instant) -> (Gate, Option<Instant>) {

@@ -18,6 +18,7 @@ pub mod outcome;
 pub mod policy;
 pub mod publish;
 pub mod record;
+pub mod requests;
 pub mod secrets;
 pub mod send;
 pub mod signs;

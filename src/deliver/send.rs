@@ -1,6 +1,8 @@
 //! Sending one HTTP request: one deadline over everything, a bounded part of the answer, no redirects, no proxy, no
 //! retries of its own, and no address that the egress guard refuses.
 
+use std::fmt::Display;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +11,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT};
+use hyper::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
 use hyper::{Method, Uri};
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -40,17 +42,78 @@ const STOPPED: Duration = Duration::from_millis(100);
 /// Then, for what came before it. With the former well within the time between a request's end and its lease's.
 const LAST_LOOK: Duration = Duration::from_millis(250);
 
+/// Where the requests of a destination go, made ready once.
+#[derive(Debug, Clone)]
+pub struct Target {
+    uri: Uri,
+    /// If it is written in the URL. Such a one never reaches the resolver.
+    address: Option<IpAddr>,
+    headers: HeaderMap,
+}
+
+impl Target {
+    /// This URL, with these headers; secrets among them are marked sensitive. A name and a password in the URL are sent as what they
+    /// are.
+    ///
+    /// # Errors
+    /// Says what is wrong with the URL.
+    pub fn new(url: &str, mut headers: HeaderMap) -> Result<Self, String> {
+        let unusable = |error: &dyn Display| format!("the destination's url can't be used: {error}");
+        let mut url = Url::parse(url).map_err(|error| unusable(&error))?;
+        headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(OURSELVES));
+        if let Some(credentials) = take_credentials(&mut url) {
+            headers.insert(AUTHORIZATION, credentials);
+        }
+        let address = match url.host() {
+            Some(url::Host::Ipv4(v4)) => Some(v4.into()),
+            Some(url::Host::Ipv6(v6)) => Some(v6.into()),
+            _ => None,
+        };
+        let uri = Uri::try_from(url.as_str()).map_err(|error| unusable(&error))?;
+        Ok(Self { uri, address, headers })
+    }
+
+    /// Where.
+    pub fn uri(&self) -> &Uri {
+        &self.uri
+    }
+
+    /// With what.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// A request with this body.
+    pub fn request(&self, body: Vec<u8>, deadline: Instant) -> Request {
+        let mut http = hyper::Request::new(Full::new(Bytes::from(body)));
+        *http.method_mut() = Method::POST;
+        *http.uri_mut() = self.uri.clone();
+        *http.headers_mut() = self.headers.clone();
+        Request { http, address: self.address, deadline }
+    }
+}
+
 /// A request, ready to be sent.
 #[derive(Debug)]
 pub struct Request {
-    /// Where to.
-    pub url: Url,
-    /// With these headers; secrets among them are marked sensitive.
-    pub headers: HeaderMap,
-    /// The exact bytes.
-    pub body: Vec<u8>,
+    http: hyper::Request<Full<Bytes>>,
+    address: Option<IpAddr>,
     /// For connecting, sending, and the whole answer.
-    pub deadline: Instant,
+    deadline: Instant,
+}
+
+impl Request {
+    /// With a header more.
+    pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.http.headers_mut().insert(name, value);
+        self
+    }
+
+    /// Its headers.
+    pub fn headers(&self) -> &HeaderMap {
+        self.http.headers()
+    }
 }
 
 /// An answer, as far as it is read.
@@ -127,21 +190,15 @@ impl Sender {
     /// # Errors
     /// If there is no answer; of one that is not whole, what came in time is returned.
     pub async fn send(&self, request: Request) -> Result<Answer, SendError> {
-        // Addresses in a URL never reach the resolver.
-        let literal = match request.url.host() {
-            Some(url::Host::Ipv4(v4)) => Some(v4.into()),
-            Some(url::Host::Ipv6(v6)) => Some(v6.into()),
-            _ => None,
-        };
-        if let Some(address) = literal.filter(|address| !self.guard.permits(*address)) {
+        let Request { http, address, deadline } = request;
+        if let Some(address) = address.filter(|address| !self.guard.permits(*address)) {
             return Err(SendError::Refused(address.to_string()));
         }
-        let deadline = request.deadline;
         let timeout = deadline.saturating_duration_since(Instant::now());
         if timeout.is_zero() {
             return Err(SendError::TooLate);
         }
-        let sending = self.client.request(to_http(request)?);
+        let sending = self.client.request(http);
         let sent = until(deadline, sending).await.ok_or(SendError::Timeout(timeout))?;
         let response = sent.map_err(|error| reason(&error))?;
         let status = response.status().as_u16();
@@ -152,21 +209,6 @@ impl Sender {
         let _ = until(deadline, read_beginning(response.into_body(), &mut body)).await;
         Ok(Answer { status, retry_after, body })
     }
-}
-
-fn to_http(mut request: Request) -> Result<hyper::Request<Full<Bytes>>, SendError> {
-    let credentials = take_credentials(&mut request.url);
-    let uri = Uri::try_from(request.url.as_str()).map_err(|error| SendError::Connect(error.to_string()))?;
-    let mut http = hyper::Request::new(Full::new(Bytes::from(request.body)));
-    *http.method_mut() = Method::POST;
-    *http.uri_mut() = uri;
-    *http.headers_mut() = request.headers;
-    http.headers_mut().insert(ACCEPT, HeaderValue::from_static("*/*"));
-    http.headers_mut().insert(USER_AGENT, HeaderValue::from_static(OURSELVES));
-    if let Some(credentials) = credentials {
-        http.headers_mut().insert(AUTHORIZATION, credentials);
-    }
-    Ok(http)
 }
 
 /// What comes of it by the deadline. Who was stopped, or starved, until after it finds its timer over before anybody has looked

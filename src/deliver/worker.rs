@@ -2,7 +2,6 @@
 //!
 //! Its unit is [`Worker::step`], so that a test drives it without sleeping; [`Worker::run`] steps it for ever.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,13 +9,13 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{Notify, watch};
-use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::{Channels, Ended, Start, deliver};
 use super::expiring::Expiring;
 use super::lanes::{Lanes, Spoken};
+use super::requests::{Finished, Requests};
 use super::secrets::SecretKey;
 use super::signs::Signs;
 use super::tally;
@@ -25,7 +24,7 @@ use crate::config;
 use crate::db::error::DatabaseError;
 use crate::db::pool::Pool;
 use crate::model::delivery::{Attempt, Outcome};
-use crate::model::ids::{DestinationId, WorkerId};
+use crate::model::ids::WorkerId;
 use crate::outbox::claim::Lane;
 use crate::telemetry::metrics::Metrics;
 
@@ -54,12 +53,10 @@ pub struct Worker {
     pool: Pool,
     settings: config::Deliver,
     key: Option<SecretKey>,
-    channels: Channels,
+    channels: Arc<Channels>,
     id: watch::Receiver<Option<WorkerId>>,
     lanes: Lanes,
-    requests: JoinSet<Ended>,
-    /// To whom each of them goes: a task that panics can't say.
-    receivers: HashMap<Id, DestinationId>,
+    requests: Requests<Ended>,
     /// Ended and in no turn yet; at most as many as requests may be under way.
     ended: Vec<Ended>,
     /// What they said of their destinations, as long as it is not written: a door that is shut already is not news again.
@@ -99,11 +96,10 @@ impl Worker {
             pool,
             settings,
             key,
-            channels,
+            channels: Arc::new(channels),
             id,
             lanes: Lanes::new(),
-            requests: JoinSet::new(),
-            receivers: HashMap::new(),
+            requests: Requests::new(),
             ended: Vec::new(),
             signs: Signs::default(),
             gathering_since: None,
@@ -133,6 +129,7 @@ impl Worker {
                 self.look();
                 self.look_at = now + POLL_EVERY;
             }
+            self.collect_ended();
             let rests = self.rests_until.is_some_and(|until| until > now);
             let may_begin = !rests && self.turns.len() < TURNS_AT_ONCE;
             if may_begin && (self.looks || self.gathered_at().is_some_and(|at| at <= now)) {
@@ -143,15 +140,13 @@ impl Worker {
             }
             let begins_at = if rests { self.rests_until } else { self.gathered_at().filter(|_| may_begin) };
             let wake_at = begins_at.map_or(self.look_at, |at| at.min(self.look_at));
+            let enough = self.enough();
             tokio::select! {
                 Some(turned) = self.turns.next(), if !self.turns.is_empty() => {
                     let ended = self.end_plain_turn(turned);
                     self.heed(ended);
                 }
-                Some(ended) = self.requests.join_next_with_id(), if !self.requests.is_empty() => {
-                    self.note_ended(ended);
-                    self.collect_ended();
-                }
+                () = self.requests.wait_for(enough), if may_begin && !self.requests.is_empty() => {}
                 () = owed.notified() => self.look(),
                 () = tokio::time::sleep_until(wake_at) => {}
                 () = cancel.cancelled() => {}
@@ -194,9 +189,8 @@ impl Worker {
                 tracing::warn!(%error, "a turn failed while the worker ends");
             }
         }
-        while let Some(ended) = self.requests.join_next_with_id().await {
-            self.note_ended(ended);
-        }
+        self.requests.wait_for(self.requests.len()).await;
+        self.collect_ended();
         if let Some(expiring) = self.expiring.take() {
             expiring.end(&mut self.lanes).await;
         }
@@ -351,32 +345,18 @@ impl Worker {
         let start = Start { claimed_by, leased_until, deadline, probe };
         self.metrics.deliveries_in_flight.inc();
         let destination = attempt.destination;
-        let task = self.requests.spawn(deliver(self.channels.clone(), known, attempt, start));
-        self.receivers.insert(task.id(), destination);
+        self.requests.start(destination, deliver(Arc::clone(&self.channels), known, attempt, start));
     }
 
     fn collect_ended(&mut self) {
-        while let Some(ended) = self.requests.try_join_next_with_id() {
-            self.note_ended(ended);
-        }
-    }
-
-    fn note_ended(&mut self, ended: Result<(Id, Ended), JoinError>) {
-        self.metrics.deliveries_in_flight.dec();
-        let task = match &ended {
-            Ok((task, _)) => *task,
-            Err(error) => error.id(),
-        };
-        if let Some(destination) = self.receivers.remove(&task) {
+        for Finished { destination, at, ended } in self.requests.take_finished() {
+            self.metrics.deliveries_in_flight.dec();
             self.lanes.finish(destination);
-        }
-        match ended {
-            Ok((_, ended)) => {
-                self.gathering_since.get_or_insert_with(Instant::now);
+            // Of one whose task failed the row's lease runs out, and the attempt is recorded as unknown.
+            if let Some(ended) = ended {
+                self.gathering_since.get_or_insert(at);
                 self.ended.push(ended);
             }
-            // A panic: its row's lease runs out and the attempt is recorded as unknown.
-            Err(error) => tracing::error!(%error, "a request's task failed"),
         }
     }
 
@@ -385,6 +365,14 @@ impl Worker {
     fn gathered_at(&self) -> Option<Instant> {
         let since = self.gathering_since?;
         Some(if self.ended.len() >= self.requests.len() { since } else { since + GATHER })
+    }
+
+    /// How many more have to end for a turn to be worth it at once; of the first the time is noted.
+    fn enough(&self) -> usize {
+        match self.ended.len() {
+            0 => 1,
+            ended => self.requests.len().saturating_sub(ended).div_ceil(2).max(1),
+        }
     }
 
     /// Something may be due: the next turn looks.

@@ -3,12 +3,11 @@
 //! Its surprises: 200 with `processed: 0` means that it told nobody; malformed JSON and bodies over 1 MiB are 500, so a
 //! horizon has to end them.
 
-use reqwest::Url;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
-use super::super::send::Answer;
+use super::super::send::{Answer, Target};
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
@@ -21,9 +20,7 @@ struct Published {
 ///
 /// # Errors
 /// Says what is wrong with the destination's settings.
-pub fn target(base: &str, key: Option<&SecretString>) -> Result<(Url, HeaderMap), String> {
-    let url = format!("{}/api/events", base.trim_end_matches('/'));
-    let url = Url::parse(&url).map_err(|error| format!("the destination's url can't be used: {error}"))?;
+pub fn target(base: &str, key: Option<&SecretString>) -> Result<Target, String> {
     let key = key.ok_or("the hub wants an API key, and the destination has no secret")?;
     let mut value = HeaderValue::from_str(key.expose_secret())
         .map_err(|_| "the destination's secret can't stand in a header".to_owned())?;
@@ -31,7 +28,7 @@ pub fn target(base: &str, key: Option<&SecretString>) -> Result<(Url, HeaderMap)
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(X_API_KEY, value);
-    Ok((url, headers))
+    Target::new(&format!("{}/api/events", base.trim_end_matches('/')), headers)
 }
 
 /// What somebody should know although the hub accepted it.
@@ -51,12 +48,13 @@ mod tests {
 
     #[test]
     fn the_key_goes_into_its_header_and_into_no_debug_output() {
-        let (url, headers) = target("https://hub.example/", Some(&"hush".into())).unwrap();
-        assert_eq!(url.as_str(), "https://hub.example/api/events");
-        assert_eq!(headers[X_API_KEY], "hush");
-        assert!(!format!("{headers:?}").contains("hush"));
+        let target_of = |url| target(url, Some(&"hush".into()));
+        let found = target_of("https://hub.example/").unwrap();
+        assert_eq!(found.uri(), "https://hub.example/api/events");
+        assert_eq!(found.headers()[X_API_KEY], "hush");
+        assert!(!format!("{found:?}").contains("hush"));
         assert!(target("https://hub.example", None).is_err());
-        assert!(target("not a url", Some(&"hush".into())).is_err());
+        assert!(target_of("not a url").is_err());
         assert!(target("https://hub.example", Some(&"a\nb".into())).is_err());
     }
 

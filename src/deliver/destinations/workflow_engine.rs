@@ -5,13 +5,12 @@
 //! has a long deadline of its own, and silence is ambiguous.
 
 use hmac::{Hmac, KeyInit, Mac};
-use reqwest::Url;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use sha2::Sha256;
 
-use super::super::send::Answer;
+use super::super::send::{Answer, Target};
 
 const SIGNATURE: HeaderName = HeaderName::from_static("x-hub-signature-256");
 
@@ -20,19 +19,23 @@ struct Started {
     execution_id: String,
 }
 
-/// Where and with what headers; `body` is what is signed.
+/// Where and with what headers; those that are signed want [`signature`] too.
 ///
 /// # Errors
 /// Says what is wrong with the destination's settings.
-pub fn target(url: &str, secret: Option<&SecretString>, body: &[u8]) -> Result<(Url, HeaderMap), String> {
-    let url = Url::parse(url).map_err(|error| format!("the destination's url can't be used: {error}"))?;
+pub fn target(url: &str) -> Result<Target, String> {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if let Some(secret) = secret {
-        let signature = HeaderValue::from_str(&format!("sha256={}", hmac_sha256(secret, body)?));
-        headers.insert(SIGNATURE, signature.map_err(|error| error.to_string())?);
-    }
-    Ok((url, headers))
+    Target::new(url, headers)
+}
+
+/// The header that signs this body.
+///
+/// # Errors
+/// None that a secret could cause.
+pub fn signature(secret: &SecretString, body: &[u8]) -> Result<(HeaderName, HeaderValue), String> {
+    let value = HeaderValue::from_str(&format!("sha256={}", hmac_sha256(secret, body)?));
+    Ok((SIGNATURE, value.map_err(|error| error.to_string())?))
 }
 
 /// The execution that the engine started, if its answer names it.
@@ -55,16 +58,16 @@ mod tests {
     #[test]
     fn the_signature_is_the_one_of_the_contract() {
         let secret = "It's a Secret to Everybody".into();
-        let (_, headers) =
-            target("https://engine.example/webhooks/x", Some(&secret), b"Hello, World!").unwrap();
+        let (name, value) = signature(&secret, b"Hello, World!").unwrap();
+        assert_eq!(name, "x-hub-signature-256");
         let expected = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
-        assert_eq!(headers[SIGNATURE], expected);
+        assert_eq!(value, expected);
     }
 
     #[test]
     fn without_a_secret_there_is_no_signature_at_all() {
-        let (_, headers) = target("https://engine.example/webhooks/x", None, b"Hello, World!").unwrap();
-        assert!(!headers.contains_key(SIGNATURE));
+        let target = target("https://engine.example/webhooks/x").unwrap();
+        assert!(!target.headers().contains_key(SIGNATURE));
     }
 
     #[test]

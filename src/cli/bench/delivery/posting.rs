@@ -15,7 +15,6 @@ use crate::cli::bench::owing::{self, HUB_KEY, notification};
 use crate::config::Config;
 use crate::db::pool::{Pool, Role};
 use crate::deliver::destinations::hub;
-use crate::deliver::send::Request;
 use crate::model::ids::DestinationId;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -92,7 +91,7 @@ async fn worker(ground: &Ground, config: &Config, rows: usize) -> anyhow::Result
 async fn bare_client(ground: &Ground, config: &Config, rows: usize) -> anyhow::Result<Run> {
     let sink = Sink::start(Manner::Accepts)?;
     let sender = sender(config)?;
-    let (url, headers) = hub::target(&sink.url(), Some(&HUB_KEY.into())).map_err(anyhow::Error::msg)?;
+    let target = hub::target(&sink.url(), Some(&HUB_KEY.into())).map_err(anyhow::Error::msg)?;
     let destination = DestinationId::new();
     let bodies: Vec<String> =
         (0..rows).map(|number| notification(ground.tenant, destination, number).body).collect();
@@ -100,13 +99,12 @@ async fn bare_client(ground: &Ground, config: &Config, rows: usize) -> anyhow::R
     let (before, start) = (ground.cpu(None), Instant::now());
     let mut tasks = JoinSet::new();
     for _ in 0..config.deliver.concurrency {
-        let (sender, url, headers) = (sender.clone(), url.clone(), headers.clone());
+        let (sender, target) = (sender.clone(), target.clone());
         let (bodies, next) = (Arc::clone(&bodies), Arc::clone(&next));
         tasks.spawn(async move {
             while let Some(body) = bodies.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let deadline = tokio::time::Instant::now() + TIMEOUT;
-                let (url, headers, body) = (url.clone(), headers.clone(), body.clone().into_bytes());
-                let answer = sender.send(Request { url, headers, body, deadline }).await?;
+                let answer = sender.send(target.request(body.clone().into_bytes(), deadline)).await?;
                 anyhow::ensure!(answer.status == 200, "the sink answered {}", answer.status);
             }
             anyhow::Ok(())
