@@ -46,6 +46,19 @@ async fn a_hanging_destination_takes_its_own_slots_and_no_more() {
     assert_eq!(app.count("SELECT count(*) FROM deliveries WHERE status = 'in_flight'").await, 4);
 }
 
+/// A worker that begins when nothing is owed prepares its claim for a table that is empty, and keeps the plan.
+#[tokio::test]
+async fn who_planned_for_an_empty_table_claims_no_more_than_it_may_when_it_is_full() {
+    let app = TestApp::new(&[("deliver.concurrency_per_destination", "4")]).await;
+    app.hub.set_default(Answer::Slow(PATIENCE));
+    app.owner().batch_execute("VACUUM ANALYZE outbox").await.unwrap();
+    let mut courier = Courier::new(&app.config()).await;
+    courier.find_nothing_due().await;
+    app.owe(app.destination, 300).await;
+    courier.claim().await;
+    assert_eq!(app.count("SELECT count(*) FROM outbox WHERE status = 'in_flight'").await, 4);
+}
+
 #[tokio::test]
 async fn within_a_lane_the_most_severe_goes_first() {
     let app = TestApp::new(&[("deliver.concurrency_per_destination", "1")]).await;

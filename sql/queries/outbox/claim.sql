@@ -1,9 +1,8 @@
 -- $1 worker, $2 destinations, $3 slots, $4 seconds of lease, $5 floors: the due time of each of the eight classes of each destination
 -- before which nothing is looked for, $6 rows in all. The last two columns: who had it in flight and let its lease run out, since when.
-UPDATE outbox o
-SET status = 'in_flight', attempts = o.attempts + 1, leased_by = $1, leased_at = now(),
-    leased_until = now() + make_interval(secs => picked.lease_seconds)
-FROM (
+-- Picked once: a plan that was made for an empty table could join from the other side, and pick again, and others, for each row.
+-- BETWEEN, and not =, leaves no plan but to look each of them up.
+WITH picked AS MATERIALIZED (
   SELECT due.*, lane.lease_seconds, held_seconds_until_now(d) AS held_seconds
   -- Who was taken for dead claims nothing; and nobody takes us for dead before this commits.
   FROM (SELECT worker_id FROM workers WHERE worker_id = $1 FOR KEY SHARE) AS alive
@@ -27,7 +26,11 @@ FROM (
     LIMIT lane.slots
   ) AS due
   LIMIT $6
-) AS picked
-WHERE o.notification_id = picked.notification_id
+)
+UPDATE outbox o
+SET status = 'in_flight', attempts = o.attempts + 1, leased_by = $1, leased_at = now(),
+    leased_until = now() + make_interval(secs => picked.lease_seconds)
+FROM picked
+WHERE o.notification_id BETWEEN picked.notification_id AND picked.notification_id
 RETURNING o.notification_id, o.tenant_id, o.destination_id, o.attempts, o.enqueued_at, picked.held_seconds - o.held_before,
   o.lane_class, o.next_attempt_at, now(), o.accepted, picked.leased_by, picked.leased_at

@@ -1,7 +1,7 @@
 -- For what its worker has not in flight any more: it was taken over meanwhile, or this very call committed before
 -- and its answer was lost. $1 worker; arrays: $2 notification ids, $3 attempts, $4 tenant ids, $5 destination ids, $6 outcomes,
 -- $7 started, $8 finished, $9 status codes, $10 errors, $11 warnings, $12 answers, $13 SHA-256, $14 external ids. Returns what is on
--- record now as late, and what left the outbox.
+-- record now as late, and what left the outbox. BETWEEN as in `claim.sql`.
 WITH finished AS MATERIALIZED (
   SELECT * FROM unnest($2::uuid[], $3::int[], $4::int[], $5::uuid[], $6::text[], $7::timestamptz[], $8::timestamptz[], $9::int[],
     $10::text[], $11::text[], $12::text[], $13::bytea[], $14::text[])
@@ -10,17 +10,20 @@ WITH finished AS MATERIALIZED (
 ), held AS MATERIALIZED (
   SELECT DISTINCT locked.notification_id, locked.status
   FROM (
-    SELECT o.notification_id, o.status FROM finished f JOIN outbox o ON o.notification_id = f.notification_id
+    SELECT o.notification_id, o.status
+    FROM finished f JOIN outbox o ON o.notification_id BETWEEN f.notification_id AND f.notification_id
     WHERE f.outcome = 'delivered'
-    ORDER BY o.notification_id
+    ORDER BY f.notification_id
     FOR UPDATE OF o
   ) AS locked
 ), ended AS (
   -- An acceptance ends a row, unless somebody has it in flight again: it is noted then, and ends the row when that attempt does.
-  DELETE FROM outbox o USING held h WHERE o.notification_id = h.notification_id AND h.status <> 'in_flight'
+  DELETE FROM outbox o USING held h
+  WHERE o.notification_id BETWEEN h.notification_id AND h.notification_id AND h.status <> 'in_flight'
   RETURNING o.notification_id
 ), noted AS (
-  UPDATE outbox o SET accepted = true FROM held h WHERE o.notification_id = h.notification_id AND h.status = 'in_flight'
+  UPDATE outbox o SET accepted = true FROM held h
+  WHERE o.notification_id BETWEEN h.notification_id AND h.notification_id AND h.status = 'in_flight'
 ), unburied AS (
   -- Given up meanwhile, and now known to be accepted: nobody should send it again.
   DELETE FROM dead_letters x USING finished f WHERE x.notification_id = f.notification_id AND f.outcome = 'delivered'

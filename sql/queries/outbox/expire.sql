@@ -1,4 +1,4 @@
--- arrays: $1 destinations, $2 seconds of their horizons, $3 why they are not tried; $4 rows in all. Returns who died.
+-- arrays: $1 destinations, $2 seconds of their horizons, $3 why they are not tried; $4 rows in all. Returns who died. BETWEEN as in `claim.sql`.
 -- A second of grace: at the horizon itself one last attempt is made if that is possible.
 WITH over AS MATERIALIZED (
   SELECT row.*, shut.horizon_seconds, shut.reason
@@ -21,7 +21,7 @@ WITH over AS MATERIALIZED (
   ) AS row
   LIMIT $4
 ), ended AS (
-  DELETE FROM outbox o USING over WHERE o.notification_id = over.notification_id
+  DELETE FROM outbox o USING over WHERE o.notification_id BETWEEN over.notification_id AND over.notification_id
 )
 INSERT INTO dead_letters (notification_id, tenant_id, destination_id, reason, attempts)
 SELECT notification_id, tenant_id, destination_id,

@@ -1,4 +1,5 @@
 -- $1 dead workers, deleted before in the same transaction. Returns how many attempts were cut short, and what left the outbox.
+-- BETWEEN as in `claim.sql`.
 WITH lost AS MATERIALIZED (
   SELECT o.notification_id, o.tenant_id, o.destination_id, o.attempts, o.leased_by, o.leased_at, o.accepted
   FROM outbox o JOIN unnest($1::uuid[]) AS dead (worker_id) ON dead.worker_id = o.leased_by
@@ -8,10 +9,10 @@ WITH lost AS MATERIALIZED (
 ), owed_again AS (
   UPDATE outbox o SET status = 'retrying', next_attempt_at = now(), lane_class = o.lane_class | 1,
       leased_by = NULL, leased_at = NULL, leased_until = NULL
-  FROM lost WHERE o.notification_id = lost.notification_id AND NOT lost.accepted
+  FROM lost WHERE o.notification_id BETWEEN lost.notification_id AND lost.notification_id AND NOT lost.accepted
 ), ended AS (
   -- An earlier attempt was accepted, as its late answer said: nothing is sent again.
-  DELETE FROM outbox o USING lost WHERE o.notification_id = lost.notification_id AND lost.accepted
+  DELETE FROM outbox o USING lost WHERE o.notification_id BETWEEN lost.notification_id AND lost.notification_id AND lost.accepted
   RETURNING o.notification_id
 ), recorded AS (
   INSERT INTO delivery_attempts (notification_id, attempt, tenant_id, destination_id, outcome, worker_id, started_at, error)
