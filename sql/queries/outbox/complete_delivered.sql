@@ -1,6 +1,7 @@
 -- $1 worker; arrays, in the order of the first: $2 notification ids, $3 attempts, $4 tenant ids, $5 destination ids, $6 started,
 -- $7 finished, $8 status codes, $9 warnings, $10 answers, $11 SHA-256, $12 external ids. What its worker still had in flight has
--- left the outbox: that is returned, in one row. It is on record only if that was all of it. BETWEEN as in `claim.sql`.
+-- left the outbox: that is returned, in one row. It is on record only if that was all of it. BETWEEN, and not =,
+-- leaves no plan but to look each row up: one that was made for an empty table could walk over all that is owed.
 WITH ended AS (
   DELETE FROM outbox o USING unnest($2::uuid[], $3::int[]) AS f (notification_id, attempt)
   WHERE o.notification_id BETWEEN f.notification_id AND f.notification_id AND o.attempts = f.attempt AND o.status = 'in_flight'

@@ -1,7 +1,7 @@
 -- $1 worker; arrays, in the order of the first: $2 notification ids, $3 attempts, $4 tenant ids, $5 destination ids, $6 outcomes,
 -- $7 started, $8 finished, $9 status codes, $10 errors, $11 warnings, $12 answers, $13 SHA-256, $14 external ids, $15 seconds to wait,
 -- $16 reasons of death. Returns those that their worker still had in flight, and whether they left the outbox; of the others
--- nothing is written. BETWEEN as in `claim.sql`.
+-- nothing is written. BETWEEN as in `complete_delivered.sql`.
 WITH failed AS MATERIALIZED (
   SELECT * FROM unnest($2::uuid[], $3::int[], $4::int[], $5::uuid[], $6::text[], $7::timestamptz[], $8::timestamptz[], $9::int[],
     $10::text[], $11::text[], $12::text[], $13::bytea[], $14::text[], $15::float8[], $16::text[])

@@ -1,7 +1,7 @@
 -- For what its worker has not in flight any more: it was taken over meanwhile, or this very call committed before
 -- and its answer was lost. $1 worker; arrays: $2 notification ids, $3 attempts, $4 tenant ids, $5 destination ids, $6 outcomes,
 -- $7 started, $8 finished, $9 status codes, $10 errors, $11 warnings, $12 answers, $13 SHA-256, $14 external ids. Returns what is on
--- record now as late, and what left the outbox. BETWEEN as in `claim.sql`.
+-- record now as late, and what left the outbox. BETWEEN as in `complete_delivered.sql`.
 WITH finished AS MATERIALIZED (
   SELECT * FROM unnest($2::uuid[], $3::int[], $4::int[], $5::uuid[], $6::text[], $7::timestamptz[], $8::timestamptz[], $9::int[],
     $10::text[], $11::text[], $12::text[], $13::bytea[], $14::text[])

@@ -1,4 +1,4 @@
--- arrays: $1 destinations, $2 seconds of their horizons, $3 why they are not tried; $4 rows in all. Returns who died. BETWEEN as in `claim.sql`.
+-- arrays: $1 destinations, $2 seconds of their horizons, $3 why they are not tried; $4 rows in all. Returns who died. BETWEEN as in `complete_delivered.sql`.
 -- A second of grace: at the horizon itself one last attempt is made if that is possible.
 WITH over AS MATERIALIZED (
   SELECT row.*, shut.horizon_seconds, shut.reason

@@ -1,5 +1,5 @@
 -- $1 dead workers, deleted before in the same transaction. Returns how many attempts were cut short, and what left the outbox.
--- BETWEEN as in `claim.sql`.
+-- BETWEEN as in `complete_delivered.sql`.
 WITH lost AS MATERIALIZED (
   SELECT o.notification_id, o.tenant_id, o.destination_id, o.attempts, o.leased_by, o.leased_at, o.accepted
   FROM outbox o JOIN unnest($1::uuid[]) AS dead (worker_id) ON dead.worker_id = o.leased_by

@@ -1,5 +1,5 @@
 -- $1 notifications that were never sent, $2 tenant ids, $3 destination ids, $4 what tells it in their stead. Returns those that were
--- owed. BETWEEN as in `claim.sql`.
+-- owed. BETWEEN as in `complete_delivered.sql`.
 WITH superseded AS (
   SELECT * FROM unnest($1::uuid[], $2::int[], $3::uuid[], $4::uuid[]) AS s (notification_id, tenant_id, destination_id, by)
 ), ended AS (
