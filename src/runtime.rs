@@ -316,7 +316,9 @@ fn start_deliver(
     let settings = config.deliver.clone();
     let pool = Pool::new(&config.database, DatabaseRole::Worker, config.database.deliver_connections)?;
     let time_to_live = Duration::from_secs(settings.worker_ttl_seconds);
-    let heartbeat = Heartbeat::new(pool.clone(), time_to_live, Arc::clone(owed), Arc::clone(metrics));
+    // Whatever the worker's connections wait for, it is alive.
+    let own = Pool::new(&config.database, DatabaseRole::Worker, 1)?;
+    let heartbeat = Heartbeat::new(own, time_to_live, Arc::clone(owed), Arc::clone(metrics));
     let id = heartbeat.id();
     let http = Sender::new(EgressGuard::new(settings.egress_allow.clone()))?;
     let broker = broker.map(|broker| {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use watchbell::db::pool;
 use watchbell::dev::hub::Answer;
 
 use super::support::app::TestApp;
@@ -130,6 +131,35 @@ async fn the_heartbeat_goes_on_while_a_request_hangs() {
     assert_eq!((silent.requests(), app.outcomes(id).await.len()), (1, 0));
     process.kill().await;
     other.kill().await;
+}
+
+/// A turn that waits in the database is no sign of death.
+#[tokio::test]
+async fn the_heartbeat_goes_on_while_all_connections_of_its_worker_wait() {
+    const WAITING: &str =
+        "SELECT count(*) FROM pg_locks WHERE relation = 'outbox_blocked'::regclass AND NOT granted
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    let app =
+        TestApp::new(&[("deliver.worker_ttl_seconds", "1"), ("database.deliver_connections", "1")]).await;
+    let process = app.spawn("deliver");
+    app.wait_for_count(ALIVE, 1).await;
+    let worker = "SELECT worker_id::text FROM workers";
+    let known: String = app.owner().query_one(worker, &[]).await.unwrap().get(0);
+    let other = pool::connect_owner(&app.database.config.database).await.unwrap();
+    // Whoever completes looks there.
+    other.batch_execute("BEGIN; LOCK TABLE outbox_blocked IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    app.owe_one().await;
+    app.wait_for_count(WAITING, 1).await;
+    let waiting_since = std::time::Instant::now();
+    until("three lives are over", async || {
+        assert_eq!(app.count(ALIVE).await, 1, "after {:?}", waiting_since.elapsed());
+        (waiting_since.elapsed() > Duration::from_secs(3)).then_some(())
+    })
+    .await;
+    other.batch_execute("COMMIT").await.unwrap();
+    app.wait_for_count("SELECT count(*) FROM deliveries WHERE status = 'delivered'", 1).await;
+    assert!(is_known(&app, &known).await);
+    assert_eq!(process.terminate().await, Some(0));
 }
 
 /// Heartbeats of different workers come at different times: of two that were cut off for nearly a whole life, one is late and the
