@@ -1,7 +1,7 @@
 //! Requests under way, each a task of its own; and how they ended, until somebody takes that.
 //!
 //! Invariant: each that was started is returned once, also when its task failed. Who waits is woken when enough of them have ended,
-//! not for each: a wake-up costs as much as a tenth of a request.
+//! not for each: a turn takes many, and to look at all that a worker waits for takes a part of what a request takes.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

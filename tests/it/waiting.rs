@@ -92,6 +92,29 @@ async fn what_waits_says_for_what_to_programs_and_people() {
     assert!(out.contains(&format!("waits for     {earlier}")), "{out}");
 }
 
+/// The function keeps the plans that were made when it was first called, mostly while next to nothing is owed.
+#[tokio::test]
+async fn what_leaves_releases_what_waited_without_a_walk_over_all_that_is_owed() {
+    const FETCHED: &str = "SELECT coalesce(idx_tup_fetch, 0) + seq_tup_read FROM pg_stat_xact_user_tables WHERE relname = 'outbox'";
+    let app = TestApp::new(&[]).await;
+    app.owner().batch_execute("VACUUM ANALYZE outbox, outbox_blocked").await.unwrap();
+    let mut worker = Pool::new(&app.config().database, Role::Worker, 1).unwrap().get().await.unwrap();
+    let waiting = async |owed: usize| {
+        let ids = app.owe(app.destination, owed).await;
+        make_wait(app.owner(), ids[1], ids[0]).await;
+        (ids[0], ids[1])
+    };
+    let (first, _) = waiting(2).await;
+    leave(&worker, first).await;
+    let (earlier, later) = waiting(5_000).await;
+    let transaction = worker.transaction().await.unwrap();
+    transaction.execute("SELECT release_waiting(ARRAY[$1::uuid])", &[&earlier]).await.unwrap();
+    let fetched: i64 = transaction.query_one(FETCHED, &[]).await.unwrap().get(0);
+    transaction.commit().await.unwrap();
+    assert!(due_in(app.owner(), later).await.is_some());
+    assert!(fetched < 100, "{fetched}");
+}
+
 #[tokio::test]
 async fn the_horizon_of_what_waited_begins_when_it_may_first_be_sent() {
     let app = TestApp::new(&[]).await;
