@@ -109,11 +109,6 @@ impl Request {
         self.http.headers_mut().insert(name, value);
         self
     }
-
-    /// Its headers.
-    pub fn headers(&self) -> &HeaderMap {
-        self.http.headers()
-    }
 }
 
 /// An answer, as far as it is read.
