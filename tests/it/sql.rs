@@ -7,6 +7,7 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 use watchbell::db::pool::{self, Pool, Role};
 
 use super::support::database::TestDatabase;
+use super::support::house::House;
 
 /// Who runs a statement: by its area, but for those that one area lends to another.
 fn role_of(name: &str) -> Role {
@@ -81,25 +82,52 @@ async fn every_statement_prepares_on_a_migrated_database_as_the_role_that_runs_i
 /// A worker plans when it begins, often when nothing is owed, and keeps the plan until the tables are vacuumed or analyzed. To walk
 /// over a table that is empty costs as little as to look something up in it; when there are a million rows it does not.
 #[tokio::test]
-async fn what_is_planned_for_an_empty_outbox_looks_rows_up_by_their_keys_all_the_same() {
+async fn what_is_planned_for_empty_tables_looks_rows_up_by_their_keys_all_the_same() {
     let database = TestDatabase::new().await;
     let owner = pool::connect_owner(&database.config.database).await.unwrap();
-    owner.batch_execute("VACUUM ANALYZE outbox").await.unwrap();
+    owner.batch_execute("VACUUM ANALYZE outbox, rule_state").await.unwrap();
     let client = Pool::new(&database.config.database, Role::Worker, 1).unwrap().get().await.unwrap();
     let mut lookups = 0;
     for (name, sql) in queries() {
-        if !name.starts_with("outbox/") || role_of(&name) != Role::Worker {
+        if name != "detect/delete_rule_state.sql"
+            && (!name.starts_with("outbox/") || role_of(&name) != Role::Worker)
+        {
             continue;
         }
         let lines = plan(&client, &sql).await.unwrap();
-        let places = (1..lines.len()).filter(|place| lines[place - 1].contains("using outbox_pkey on"));
+        let is_lookup = |line: &str| {
+            ["outbox", "rule_state"].iter().any(|of| line.contains(&format!("using {of}_pkey on")))
+        };
+        let places = (1..lines.len()).filter(|place| is_lookup(&lines[place - 1]));
         let (keyed, walks): (Vec<_>, Vec<_>) = places.partition(|place| lines[*place].contains("Index Cond"));
         // What the dead had in flight is looked for among all, once.
         let allowed = usize::from(name == "outbox/rescue.sql");
-        assert_eq!(walks.len(), allowed, "{name} walks over all that is owed:\n{}", lines.join("\n"));
+        assert_eq!(walks.len(), allowed, "{name} walks over all rows:\n{}", lines.join("\n"));
         lookups += keyed.len();
     }
-    assert!(lookups >= 8, "{lookups}");
+    assert!(lookups >= 9, "{lookups}");
+}
+
+/// What people changed is asked for with each change, what a series was in whenever one is met: neither is a walk over all.
+#[tokio::test]
+async fn what_detection_asks_of_tables_that_grow_is_found_by_an_index() {
+    let database = TestDatabase::new().await;
+    let house = House::build(&database.owner, "acme").await;
+    let fill = "WITH made AS (INSERT INTO series (tenant_id, device_id, metric, unit)
+            SELECT tenant_id, device_id, 'metric-' || n, 'K' FROM series, generate_series(1, 2000) AS n RETURNING *),
+        alerted AS (INSERT INTO alerts (alert_id, tenant_id, rule_id, rule_version, series_id, severity, breached_at, value, evidence)
+            SELECT gen_random_uuid(), tenant_id, $1, 1, series_id, 'warning', now(), 1, '{}' FROM made)
+        INSERT INTO rule_state (rule_id, series_id, tenant_id) SELECT $1, series_id, tenant_id FROM made";
+    database.owner.execute(fill, &[&house.rule]).await.unwrap();
+    database.owner.batch_execute("VACUUM ANALYZE alerts, rule_state").await.unwrap();
+    let client = Pool::new(&database.config.database, Role::Worker, 1).unwrap().get().await.unwrap();
+    let queries = queries();
+    for (name, index) in
+        [("changed_alerts", "alerts_changed_version_idx"), ("load_states", "rule_state_series_id_idx")]
+    {
+        let lines = plan(&client, &queries[&format!("detect/{name}.sql")]).await.unwrap().join("\n");
+        assert!(lines.contains(index), "{name}:\n{lines}");
+    }
 }
 
 #[test]

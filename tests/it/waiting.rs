@@ -92,10 +92,14 @@ async fn what_waits_says_for_what_to_programs_and_people() {
     assert!(out.contains(&format!("waits for     {earlier}")), "{out}");
 }
 
+/// The rows that this transaction has read of what is owed and its chains.
+const FETCHED: &str =
+    "SELECT sum(coalesce(idx_tup_fetch, 0) + seq_tup_read)::int8 FROM pg_stat_xact_user_tables
+    WHERE relname IN ('chains', 'outbox') OR relname LIKE 'notification%'";
+
 /// The function keeps the plans that were made when it was first called, mostly while next to nothing is owed.
 #[tokio::test]
 async fn what_leaves_releases_what_waited_without_a_walk_over_all_that_is_owed() {
-    const FETCHED: &str = "SELECT coalesce(idx_tup_fetch, 0) + seq_tup_read FROM pg_stat_xact_user_tables WHERE relname = 'outbox'";
     let app = TestApp::new(&[]).await;
     app.owner().batch_execute("VACUUM ANALYZE outbox, outbox_blocked").await.unwrap();
     let mut worker = Pool::new(&app.config().database, Role::Worker, 1).unwrap().get().await.unwrap();
@@ -113,6 +117,34 @@ async fn what_leaves_releases_what_waited_without_a_walk_over_all_that_is_owed()
     transaction.commit().await.unwrap();
     assert!(due_in(app.owner(), later).await.is_some());
     assert!(fetched < 100, "{fetched}");
+}
+
+/// The same holds for whoever owes something: what is owed already in its chains is looked up before.
+#[tokio::test]
+async fn what_is_owed_in_a_chain_is_found_without_a_walk_over_all_chains_and_all_that_is_owed() {
+    let app = TestApp::new(&[]).await;
+    app.owner().batch_execute("VACUUM ANALYZE chains, outbox, outbox_blocked, notifications").await.unwrap();
+    let mut worker = Pool::new(&app.config().database, Role::Worker, 1).unwrap().get().await.unwrap();
+    let owe = async |count: i32| {
+        app.owe_very_many(app.destination, count, 0).await;
+        let link = "INSERT INTO chains (destination_id, rule_id, series_id, tenant_id, last_notification_id)
+            SELECT destination_id, destination_id, row_number() OVER (ORDER BY notification_id), tenant_id, notification_id
+            FROM outbox ON CONFLICT DO NOTHING";
+        app.owner().execute(link, &[]).await.unwrap();
+    };
+    // Its ten chains, with the alert that each is about: what was owed of it was never sent.
+    let lock = "WITH ten AS (
+            SELECT array_agg(destination_id) AS destinations, array_agg(rule_id) AS rules, array_agg(series_id) AS series,
+                   array_agg(last_notification_id) AS alerts
+            FROM (SELECT * FROM chains ORDER BY destination_id, rule_id, series_id LIMIT 10) AS c)
+        SELECT count(*) FROM ten, lock_chains(destinations, rules, series, alerts)";
+    owe(10).await;
+    assert_eq!(worker.query_one(lock, &[]).await.unwrap().get::<_, i64>(0), 20);
+    owe(5_000).await;
+    let transaction = worker.transaction().await.unwrap();
+    assert_eq!(transaction.query_one(lock, &[]).await.unwrap().get::<_, i64>(0), 20);
+    let fetched: i64 = transaction.query_one(FETCHED, &[]).await.unwrap().get(0);
+    assert!(fetched < 500, "{fetched}");
 }
 
 #[tokio::test]
