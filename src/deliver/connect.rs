@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use hyper::Uri;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -22,6 +23,9 @@ use super::send::SendError;
 /// For a connection, name and TLS included. Shorter than any request's own deadline: past it nothing has been sent, and that is
 /// known.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The part of it in which all addresses of a name are tried, each for an equal share: one that drops what comes is no reason not to
+/// try the next.
+const ADDRESSES_TIMEOUT: Duration = Duration::from_secs(4);
 /// A peer that is gone without a word is noticed after so long.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
@@ -39,18 +43,25 @@ impl Connector {
     /// # Errors
     /// If no TLS roots are found.
     pub fn new(guard: Arc<EgressGuard>) -> anyhow::Result<Self> {
-        let mut http = HttpConnector::new_with_resolver(GuardedResolver(guard));
-        http.enforce_http(false);
-        http.set_nodelay(true);
-        http.set_keepalive(Some(KEEPALIVE));
-        http.set_keepalive_interval(Some(KEEPALIVE));
-        http.set_keepalive_retries(Some(3));
-        #[cfg(target_os = "linux")]
-        http.set_tcp_user_timeout(Some(2 * KEEPALIVE));
-        let tls = rustls::ClientConfig::with_platform_verifier()?;
+        let tls = rustls::ClientConfig::with_platform_verifier().context(
+            "to tell receivers from impostors: install the system's certificates (ca-certificates), or name a file with SSL_CERT_FILE",
+        )?;
         let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_all_versions();
-        Ok(Self(https.wrap_connector(Dial(http))))
+        Ok(Self(https.wrap_connector(Dial(http(GuardedResolver(guard))))))
     }
+}
+
+fn http<R>(resolver: R) -> HttpConnector<R> {
+    let mut http = HttpConnector::new_with_resolver(resolver);
+    http.enforce_http(false);
+    http.set_connect_timeout(Some(ADDRESSES_TIMEOUT));
+    http.set_nodelay(true);
+    http.set_keepalive(Some(KEEPALIVE));
+    http.set_keepalive_interval(Some(KEEPALIVE));
+    http.set_keepalive_retries(Some(3));
+    #[cfg(target_os = "linux")]
+    http.set_tcp_user_timeout(Some(2 * KEEPALIVE));
+    http
 }
 
 impl Service<Uri> for Connector {
@@ -121,7 +132,48 @@ fn permitted(guard: &EgressGuard, name: &str, found: &[SocketAddr]) -> Result<Ve
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::{TcpListener, TcpSocket};
+
     use super::*;
+
+    /// Any name has these addresses.
+    #[derive(Clone)]
+    struct Fixed(Vec<SocketAddr>);
+
+    impl Service<Name> for Fixed {
+        type Response = std::vec::IntoIter<SocketAddr>;
+        type Error = BoxError;
+        type Future = Doing<Self::Response>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Name) -> Self::Future {
+            let addresses = self.0.clone().into_iter();
+            Box::pin(async { Ok(addresses) })
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_that_drops_what_comes_does_not_keep_us_from_the_next() {
+        let well = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let well = well.local_addr().unwrap();
+        // Nobody accepts, and its queue is full: what comes is dropped.
+        let dropping = TcpSocket::new_v4().unwrap();
+        dropping.bind(SocketAddr::new("127.0.0.2".parse().unwrap(), well.port())).unwrap();
+        let dropping = dropping.listen(1).unwrap();
+        let at = dropping.local_addr().unwrap();
+        let waits = Duration::from_millis(100);
+        let mut queue = Vec::new();
+        while let Ok(connected) = tokio::time::timeout(waits, TcpStream::connect(at)).await {
+            queue.push(connected.unwrap());
+        }
+        let connecting =
+            http(Fixed(vec![at, well])).call(format!("http://hub.example:{}", well.port()).parse().unwrap());
+        let connected = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await;
+        assert_eq!(connected.unwrap().unwrap().into_inner().peer_addr().unwrap(), well);
+    }
 
     #[test]
     fn of_all_addresses_of_a_name_only_the_permitted_are_gone_to() {

@@ -12,7 +12,9 @@ use base64::prelude::BASE64_STANDARD;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
+use hyper::http::uri::Scheme;
 use hyper::{Method, Uri};
+use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use percent_encoding::percent_decode_str;
@@ -31,8 +33,12 @@ const WINDOW: u32 = 64 * 1024;
 /// The same, for all bodies of a connection.
 const CONNECTION_WINDOW: u32 = 128 * 1024;
 
-/// A connection that nobody uses is kept so long.
-const KEPT_IDLE: Duration = Duration::from_secs(30);
+/// Bytes of an error's text that are kept.
+const ERROR_KEPT: usize = 500;
+
+/// A connection that nobody uses is kept so long: shorter than receivers do (Node.js and uvicorn 5 s, others more). Of a request over
+/// one that the other side is just closing, nobody knows whether it arrived.
+const KEPT_IDLE: Duration = Duration::from_secs(4);
 
 /// How we name ourselves to receivers.
 const OURSELVES: &str = concat!("watchbell/", env!("CARGO_PKG_VERSION"));
@@ -134,6 +140,9 @@ pub enum SendError {
     /// No connection: nothing was sent.
     #[error("failed to connect: {0}")]
     Connect(String),
+    /// The receiver said that it did not look at it (RFC 9113, sections 6.8 and 8.7), as when it ends its connections.
+    #[error("the receiver did not take it: {0}")]
+    NotTaken(String),
     /// No answer in time; whether the bytes arrived is not known.
     #[error("no answer within {} s", .0.as_secs_f64())]
     Timeout(Duration),
@@ -146,7 +155,7 @@ impl SendError {
     /// Whether the receiver may have got it all the same.
     pub fn may_have_arrived(&self) -> bool {
         match self {
-            Self::Refused(_) | Self::TooLate | Self::Connect(_) => false,
+            Self::Refused(_) | Self::TooLate | Self::Connect(_) | Self::NotTaken(_) => false,
             Self::Timeout(_) | Self::Broken(_) => true,
         }
     }
@@ -185,7 +194,7 @@ impl Sender {
     /// # Errors
     /// If there is no answer; of one that is not whole, what came in time is returned.
     pub async fn send(&self, request: Request) -> Result<Answer, SendError> {
-        let Request { http, address, deadline } = request;
+        let Request { mut http, address, deadline } = request;
         if let Some(address) = address.filter(|address| !self.guard.permits(*address)) {
             return Err(SendError::Refused(address.to_string()));
         }
@@ -193,16 +202,42 @@ impl Sender {
         if timeout.is_zero() {
             return Err(SendError::TooLate);
         }
-        let sending = self.client.request(http);
-        let sent = until(deadline, sending).await.ok_or(SendError::Timeout(timeout))?;
+        let shared = Shared::by(&mut http);
+        let Some(sent) = until(deadline, self.client.request(http)).await else {
+            shared.leave();
+            return Err(SendError::Timeout(timeout));
+        };
         let response = sent.map_err(|error| reason(&error))?;
         let status = response.status().as_u16();
         let retry_after =
             response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
         // The status is the answer: a body that breaks off, or does not end in time, does not make it unsaid.
         let mut body = Vec::new();
-        let _ = until(deadline, read_beginning(response.into_body(), &mut body)).await;
+        if until(deadline, read_beginning(response.into_body(), &mut body)).await.is_none() {
+            shared.leave();
+        }
         Ok(Answer { status, retry_after, body })
+    }
+}
+
+/// The connection of a request that may carry others too. With TLS, it may be one of HTTP/2; a request without one has it for itself,
+/// and closes it when it is not answered.
+struct Shared(Option<CaptureConnection>);
+
+impl Shared {
+    fn by(request: &mut hyper::Request<Full<Bytes>>) -> Self {
+        let over_tls = request.uri().scheme() == Some(&Scheme::HTTPS);
+        Self(over_tls.then(|| capture_connection(request)))
+    }
+
+    /// Nothing more is sent over it: it may be dead without anybody having said so, and all that followed would wait on it. What is
+    /// under way there goes on.
+    fn leave(&self) {
+        if let Some(connection) = self.0.as_ref().map(CaptureConnection::connection_metadata)
+            && let Some(connection) = connection.as_ref()
+        {
+            connection.poison();
+        }
     }
 }
 
@@ -238,14 +273,31 @@ fn reason(error: &legacy::Error) -> SendError {
         if let Some(SendError::Refused(address)) = cause.downcast_ref() {
             return SendError::Refused(address.clone());
         }
+        if let Some(told) = cause.downcast_ref::<h2::Error>().filter(|error| error.is_remote()) {
+            return of_http2(told);
+        }
         let Some(source) = cause.source() else { break };
         cause = source;
     }
-    if error.is_connect() {
-        SendError::Connect(cause.to_string())
-    } else {
-        SendError::Broken(cause.to_string())
-    }
+    let text = beginning(cause.to_string());
+    if error.is_connect() { SendError::Connect(text) } else { SendError::Broken(text) }
+}
+
+/// Some go on: a certificate may have a thousand names, and all of them are in the error.
+fn beginning(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(ERROR_KEPT));
+    text
+}
+
+/// What a receiver gave as its reason to end a request or the connection. Not what it wrote beside it: that may be anything, also what
+/// it was sent. Of a request that it refused, or that came after the last one it looked at when it ended the connection in good
+/// order, it is known that it was not taken.
+fn of_http2(told: &h2::Error) -> SendError {
+    let reason = told.reason().unwrap_or(h2::Reason::INTERNAL_ERROR);
+    let ended = if told.is_go_away() { "connection" } else { "request" };
+    let text = format!("it ended the {ended} with {reason:?}");
+    let not_taken = if told.is_go_away() { h2::Reason::NO_ERROR } else { h2::Reason::REFUSED_STREAM };
+    if reason == not_taken { SendError::NotTaken(text) } else { SendError::Broken(text) }
 }
 
 /// What a URL with a name and a password in it asks for (RFC 7617); it is left without them.
@@ -265,6 +317,12 @@ fn take_credentials(url: &mut Url) -> Option<HeaderValue> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_that_goes_on_is_cut() {
+        assert_eq!(beginning("too short to cut".to_owned()), "too short to cut");
+        assert_eq!(beginning("ü".repeat(1_000)).len(), ERROR_KEPT);
+    }
 
     #[test]
     fn a_name_and_a_password_in_a_url_are_its_credentials() {

@@ -3,11 +3,11 @@
 
 use std::time::{Duration, Instant};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use serde_json::{Value, json};
-use uuid::Uuid;
 
 use super::support::app::TestApp;
+use super::support::owed::took;
 use super::support::process::Process;
 use super::support::receiver::{Manner, Receiver};
 
@@ -29,28 +29,6 @@ async fn worker(settings: &[(&str, &str)]) -> (TestApp, Process) {
     app.owe_one().await;
     app.wait_for_count("SELECT count(*) FROM deliveries WHERE status = 'delivered'", 1).await;
     (app, process)
-}
-
-/// What is on record of so many notifications that a receiver of this manner is sent at once.
-async fn attempts(app: &TestApp, name: &str, receiver: &Receiver, count: usize) -> Vec<Value> {
-    attempts_at(app, name, &receiver.url(), count).await
-}
-
-async fn attempts_at(app: &TestApp, name: &str, url: &str, count: usize) -> Vec<Value> {
-    let destination = app.add_hub(name, url, json!({})).await;
-    let ids: Vec<Uuid> = app.owe(destination, count).await;
-    let of_it = format!("SELECT count(*) FROM delivery_attempts WHERE destination_id = '{destination}'");
-    app.wait_for_count(&of_it, count as i64).await;
-    let mut all = Vec::new();
-    for id in ids {
-        all.extend(app.attempts(id).await);
-    }
-    all
-}
-
-fn took(attempt: &Value) -> SignedDuration {
-    let at = |name: &str| attempt[name].as_str().unwrap().parse::<Timestamp>().unwrap();
-    at("finished_at").duration_since(at("started_at"))
 }
 
 /// At its deadline, give or take what a busy machine adds.
@@ -88,7 +66,7 @@ async fn half_a_gigabyte_of_headers_body_or_chunks_never_is_in_memory_not_even_f
         ),
     ] {
         let receiver = Receiver::start(Manner::Flood(head, HALF_A_GIGABYTE)).await;
-        for attempt in attempts(&app, name, &receiver, 8).await {
+        for attempt in app.attempts_at(name, &receiver.url(), 8).await {
             assert_eq!((&attempt["outcome"], &attempt["status_code"]), (&json!(outcome), &status), "{name}");
             let kept = attempt["answer"].as_str().map_or(0, str::len);
             assert!(kept <= 16 * 1024, "{name}: {kept}");
@@ -112,7 +90,7 @@ async fn interim_answers_for_ever_end_at_the_deadline_and_cost_no_memory() {
     let before = process.peak_bytes();
     let interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n".to_vec();
     let receiver = Receiver::start(Manner::Repeats(interim)).await;
-    for attempt in attempts(&app, "interim", &receiver, 4).await {
+    for attempt in app.attempts_at("interim", &receiver.url(), 4).await {
         assert_eq!((&attempt["outcome"], &attempt["status_code"]), (&json!("retry"), &Value::Null));
         assert!(attempt["error"].as_str().unwrap().contains("no answer within"), "{attempt}");
         assert_ended_at_its_deadline(&attempt);
@@ -188,7 +166,7 @@ async fn a_byte_a_second_for_ever_ends_at_the_deadline_wherever_it_begins() {
         ("in the body", stalled, "delivered", json!(200)),
     ] {
         let receiver = Receiver::start(Manner::Drips(head)).await;
-        let attempt = attempts(&app, name, &receiver, 1).await.remove(0);
+        let attempt = app.attempts_at(name, &receiver.url(), 1).await.remove(0);
         assert_eq!((&attempt["outcome"], &attempt["status_code"]), (&json!(outcome), &status), "{name}");
         // It sends no HTTP from the first byte: that may be seen at once.
         if name != "from the first byte" {
@@ -220,7 +198,7 @@ async fn a_handshake_that_never_ends_is_no_connection() {
     let (app, process) = worker(&[("deliver.request_timeout_seconds", "8")]).await;
     let receiver = Receiver::start(Manner::Silent).await;
     let url = receiver.url().replace("http://", "https://");
-    let attempt = attempts_at(&app, "mute", &url, 1).await.remove(0);
+    let attempt = app.attempts_at("mute", &url, 1).await.remove(0);
     assert_eq!((&attempt["outcome"], &attempt["status_code"]), (&json!("retry"), &Value::Null));
     assert!(attempt["error"].as_str().unwrap().contains("failed to connect"), "{attempt}");
     assert!(took(&attempt) < SignedDuration::from_secs(20), "{attempt}");

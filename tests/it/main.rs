@@ -66,6 +66,7 @@ mod stream;
 mod supersede;
 mod support;
 mod takeover;
+mod tls;
 mod upgrade;
 mod vacuum;
 mod waiting;

@@ -1,5 +1,6 @@
 //! What is owed without anybody having detected anything, and what became of it.
 
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tokio_postgres::GenericClient;
 use uuid::Uuid;
@@ -90,6 +91,19 @@ impl TestApp {
         rows.iter().map(|row| row.get(0)).collect()
     }
 
+    /// The same of so many that a new hub is owed at once.
+    pub async fn attempts_at(&self, name: &str, url: &str, count: usize) -> Vec<Value> {
+        let destination = self.add_hub(name, url, json!({})).await;
+        let ids = self.owe(destination, count).await;
+        let of_it = format!("SELECT count(*) FROM delivery_attempts WHERE destination_id = '{destination}'");
+        self.wait_for_count(&of_it, count as i64).await;
+        let mut all = Vec::new();
+        for id in ids {
+            all.extend(self.attempts(id).await);
+        }
+        all
+    }
+
     /// Their outcomes, a late one as `late delivered`.
     pub async fn outcomes(&self, notification: Uuid) -> Vec<String> {
         let late = |attempt: &Value| if attempt["late"] == true { "late " } else { "" };
@@ -108,4 +122,10 @@ impl TestApp {
         let query = "SELECT to_jsonb(d) FROM destinations d WHERE destination_id = $1";
         self.owner().query_one(query, &[&id.0]).await.unwrap().get(0)
     }
+}
+
+/// How long an attempt took.
+pub fn took(attempt: &Value) -> SignedDuration {
+    let at = |name: &str| attempt[name].as_str().unwrap().parse::<Timestamp>().unwrap();
+    at("finished_at").duration_since(at("started_at"))
 }

@@ -5,9 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+
+use super::http2;
+
+/// A hub accepts, and says that it closes the connection. Who does not say so keeps it: another request may be on its way over it.
+pub const ACCEPTED: &[u8] =
+    b"HTTP/1.1 200 OK\r\ncontent-length: 32\r\nconnection: close\r\n\r\n{\"published\":true,\"processed\":1}";
 
 /// What it does with each request.
 #[derive(Debug, Clone)]
@@ -30,69 +37,95 @@ pub enum Manner {
     Pours(Vec<u8>, Vec<u8>),
     /// Takes the connection, and never reads.
     Deaf,
+    /// Speaks HTTP/2.
+    Http2(http2::Manner),
 }
 
 /// A listener on a free port of 127.0.0.1.
 pub struct Receiver {
     pub address: SocketAddr,
+    scheme: &'static str,
     state: Arc<State>,
 }
 
 struct State {
     manner: Manner,
-    connections: AtomicUsize,
-    requests: watch::Sender<usize>,
-    sent: AtomicUsize,
     open: watch::Sender<bool>,
+    seen: Arc<Seen>,
+}
+
+/// What came, and what was taken.
+#[derive(Default)]
+pub struct Seen {
+    pub connections: AtomicUsize,
+    pub ended: AtomicUsize,
+    pub requests: watch::Sender<usize>,
+    pub sent: AtomicUsize,
 }
 
 impl Receiver {
     pub async fn start(manner: Manner) -> Self {
+        Self::listen(None, manner).await
+    }
+
+    /// The same over TLS.
+    pub async fn start_tls(acceptor: TlsAcceptor, manner: Manner) -> Self {
+        Self::listen(Some(acceptor), manner).await
+    }
+
+    async fn listen(acceptor: Option<TlsAcceptor>, manner: Manner) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let state = Arc::new(State {
-            manner,
-            connections: AtomicUsize::new(0),
-            requests: watch::Sender::new(0),
-            sent: AtomicUsize::new(0),
-            open: watch::Sender::new(false),
-        });
+        let state = Arc::new(State { manner, open: watch::Sender::new(false), seen: Arc::default() });
+        let scheme = if acceptor.is_some() { "https" } else { "http" };
         let shared = Arc::clone(&state);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                shared.connections.fetch_add(1, Ordering::SeqCst);
-                let state = Arc::clone(&shared);
+                let is_first = shared.seen.connections.fetch_add(1, Ordering::SeqCst) == 0;
+                let (state, acceptor) = (Arc::clone(&shared), acceptor.clone());
                 // The caller may go away at any time.
-                tokio::spawn(async move { drop(serve(stream, &state).await) });
+                tokio::spawn(async move {
+                    let served = match acceptor {
+                        Some(acceptor) => serve(acceptor.accept(stream).await?, is_first, &state).await,
+                        None => serve(stream, is_first, &state).await,
+                    };
+                    state.seen.ended.fetch_add(1, Ordering::SeqCst);
+                    served
+                });
             }
         });
-        Self { address, state }
+        Self { address, scheme, state }
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
     }
 
     /// Connections that were made, whatever came over them.
     pub fn connections(&self) -> usize {
-        self.state.connections.load(Ordering::SeqCst)
+        self.state.seen.connections.load(Ordering::SeqCst)
     }
 
-    /// Requests that came in wholly.
+    /// Those of them that are over; with TLS, those whose handshake ended well.
+    pub fn ended(&self) -> usize {
+        self.state.seen.ended.load(Ordering::SeqCst)
+    }
+
+    /// Requests that came in; in HTTP/1.1, wholly.
     pub fn requests(&self) -> usize {
-        *self.state.requests.borrow()
+        *self.state.seen.requests.borrow()
     }
 
     /// Waits for so many requests.
     pub async fn wait_for_requests(&self, count: usize) {
-        let mut requests = self.state.requests.subscribe();
+        let mut requests = self.state.seen.requests.subscribe();
         let came = requests.wait_for(|requests| *requests >= count);
         tokio::time::timeout(super::wait::PATIENCE, came).await.expect("requests come").unwrap();
     }
 
     /// Bytes of bodies that were taken from it.
     pub fn sent(&self) -> usize {
-        self.state.sent.load(Ordering::SeqCst)
+        self.state.seen.sent.load(Ordering::SeqCst)
     }
 
     /// Lets gated answers go.
@@ -101,23 +134,28 @@ impl Receiver {
     }
 }
 
-async fn serve(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
-    if matches!(state.manner, Manner::Deaf) {
-        return std::future::pending().await;
+async fn serve<S>(mut stream: S, is_first: bool, state: &State) -> std::io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    match &state.manner {
+        Manner::Deaf => return std::future::pending().await,
+        Manner::Http2(manner) => return http2::serve(stream, manner, is_first, &state.seen).await,
+        _ => {}
     }
     read_request(&mut stream).await?;
-    state.requests.send_modify(|requests| *requests += 1);
+    state.seen.requests.send_modify(|requests| *requests += 1);
     match &state.manner {
         Manner::Bytes(bytes) => stream.write_all(bytes).await?,
-        Manner::Silent | Manner::Deaf => std::future::pending().await,
+        Manner::Silent | Manner::Deaf | Manner::Http2(_) => std::future::pending().await,
         Manner::Gated(bytes) => {
             let _ = state.open.subscribe().wait_for(|open| *open).await;
             stream.write_all(bytes).await?;
         }
         Manner::Flood(head, total) => {
             stream.write_all(head).await?;
-            while state.sent.load(Ordering::SeqCst) < *total {
-                state.sent.fetch_add(stream.write(&[b'x'; 65_536]).await?, Ordering::SeqCst);
+            while state.seen.sent.load(Ordering::SeqCst) < *total {
+                state.seen.sent.fetch_add(stream.write(&[b'x'; 65_536]).await?, Ordering::SeqCst);
             }
         }
         Manner::Trickle(head) => trickle(&mut stream, head, Duration::from_millis(100), state).await?,
@@ -127,7 +165,7 @@ async fn serve(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
             let many = bytes.repeat(65_536 / bytes.len());
             loop {
                 stream.write_all(&many).await?;
-                state.sent.fetch_add(many.len(), Ordering::SeqCst);
+                state.seen.sent.fetch_add(many.len(), Ordering::SeqCst);
             }
         }
         Manner::Repeats(bytes) => loop {
@@ -138,17 +176,22 @@ async fn serve(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
     stream.shutdown().await
 }
 
-async fn trickle(stream: &mut TcpStream, head: &[u8], pause: Duration, state: &State) -> std::io::Result<()> {
+async fn trickle(
+    stream: &mut (impl AsyncWrite + Unpin),
+    head: &[u8],
+    pause: Duration,
+    state: &State,
+) -> std::io::Result<()> {
     stream.write_all(head).await?;
     loop {
         stream.write_all(b"x").await?;
-        state.sent.fetch_add(1, Ordering::SeqCst);
+        state.seen.sent.fetch_add(1, Ordering::SeqCst);
         tokio::time::sleep(pause).await;
     }
 }
 
 /// Head and body, as long as `content-length` says.
-pub async fn read_request(stream: &mut TcpStream) -> std::io::Result<()> {
+pub async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<()> {
     let mut bytes = Vec::new();
     loop {
         if stream.read_buf(&mut bytes).await? == 0 {
