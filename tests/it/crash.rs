@@ -7,14 +7,13 @@ use watchbell::dev::hub::Answer;
 
 use super::support::app::TestApp;
 use super::support::courier::Courier;
-use super::support::receiver::{Manner, Receiver};
+use super::support::receiver::{ACCEPTED, Manner, Receiver};
 use super::support::wait::{PATIENCE, until};
 
 const DELIVERED: &str = "SELECT count(*) FROM deliveries WHERE status = 'delivered'";
 const UNKNOWN: &str = "SELECT count(*) FROM delivery_attempts WHERE outcome = 'unknown'";
 const IN_FLIGHT_AGAIN: &str = "SELECT count(*) FROM outbox WHERE status = 'in_flight' AND attempts = 2";
 const LEASES_OVER: &str = "SELECT count(*) FROM outbox WHERE status = 'in_flight' AND leased_until > now()";
-const ACCEPTED: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 32\r\n\r\n{\"published\":true,\"processed\":1}";
 
 async fn leased_by(app: &TestApp) -> Value {
     app.owner().query_one("SELECT to_jsonb(o) -> 'leased_by' FROM outbox o", &[]).await.unwrap().get(0)

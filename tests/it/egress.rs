@@ -7,12 +7,10 @@ use uuid::Uuid;
 
 use super::support::app::TestApp;
 use super::support::courier::Courier;
-use super::support::receiver::{Manner, Receiver};
+use super::support::receiver::{ACCEPTED, Manner, Receiver};
 use super::support::wait::until;
 
 const DELIVERED: &str = "SELECT count(*) FROM deliveries WHERE status = 'delivered'";
-const ACCEPTED: &[u8] =
-    b"HTTP/1.1 200 OK\r\ncontent-length: 32\r\nconnection: close\r\n\r\n{\"published\":true,\"processed\":1}";
 
 #[tokio::test]
 async fn what_is_not_public_is_refused_before_anything_connects_and_is_on_record() {

@@ -8,13 +8,11 @@ use watchbell::runtime::{Role, Roles};
 
 use super::support::app::TestApp;
 use super::support::courier::Courier;
-use super::support::receiver::{Manner, Receiver};
+use super::support::receiver::{ACCEPTED, Manner, Receiver};
 use super::support::wait::until;
 
 const DELIVERED: &str = "SELECT count(*) FROM deliveries WHERE status = 'delivered'";
 const IN_FLIGHT: &str = "SELECT count(*) FROM outbox WHERE status = 'in_flight'";
-const ACCEPTED: &[u8] =
-    b"HTTP/1.1 200 OK\r\ncontent-length: 32\r\nconnection: close\r\n\r\n{\"published\":true,\"processed\":1}";
 
 /// A service whose one hub has this policy.
 async fn paced(policy: Value, settings: &[(&str, &str)]) -> TestApp {

@@ -8,11 +8,9 @@ use watchbell::dev::state::StateDir;
 
 use super::support::app::TestApp;
 use super::support::database::TestDatabase;
-use super::support::receiver::{Manner, Receiver};
+use super::support::receiver::{ACCEPTED, Manner, Receiver};
 use super::support::wait::until;
 
-const ACCEPTED: &[u8] =
-    b"HTTP/1.1 200 OK\r\ncontent-length: 32\r\nconnection: close\r\n\r\n{\"published\":true,\"processed\":1}";
 const ALIVE: &str = "SELECT count(*) FROM workers WHERE expires_at > clock_timestamp()";
 const TIME_TO_LIVE: Duration = Duration::from_secs(3);
 
