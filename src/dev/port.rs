@@ -6,6 +6,8 @@
 //! [`super::postgres`] and [`super::nats`] call it.
 
 use std::net::{Ipv4Addr, TcpListener};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use anyhow::bail;
 
@@ -15,11 +17,16 @@ const LOWEST: u16 = 20_000;
 const COUNT: u16 = 12_000;
 const ATTEMPTS: usize = 200;
 
-/// A port on 127.0.0.1 on which nobody listens right now, picked at random.
+/// A port on 127.0.0.1 on which nobody listens right now: the next one, from one at random on. None is given twice while there are
+/// others, so that who was taken down for a while finds his own when he comes back.
 pub fn free() -> anyhow::Result<u16> {
+    static FIRST: OnceLock<u16> = OnceLock::new();
+    static GIVEN: AtomicU16 = AtomicU16::new(0);
+    let random = u16::from_str_radix(&token::random_hex(2)?, 16)? % COUNT;
+    let first = *FIRST.get_or_init(|| random);
     for _ in 0..ATTEMPTS {
-        let random = u16::from_str_radix(&token::random_hex(2)?, 16)?;
-        let port = LOWEST + random % COUNT;
+        let given = GIVEN.fetch_add(1, Ordering::Relaxed) % COUNT;
+        let port = LOWEST + (first + given) % COUNT;
         if is_free(port) {
             return Ok(port);
         }
@@ -46,5 +53,11 @@ mod tests {
     fn a_free_port_lies_below_the_ephemeral_range() {
         let port = free().unwrap();
         assert!((LOWEST..LOWEST + COUNT).contains(&port));
+    }
+
+    #[test]
+    fn no_port_is_given_twice() {
+        let given: Vec<u16> = (0..500).map(|_| free().unwrap()).collect();
+        assert_eq!(given.iter().collect::<std::collections::BTreeSet<_>>().len(), given.len());
     }
 }

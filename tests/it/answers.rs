@@ -194,10 +194,9 @@ async fn a_redirect_is_a_failure_and_never_followed() {
     assert_eq!(other.connections(), 0);
 }
 
-/// One attempt at a receiver of this manner, of a worker whose requests end after two seconds.
-async fn received(manner: Manner) -> (TestApp, Receiver, Value, Uuid) {
-    let settings = [NO_RETRY, ("deliver.request_timeout_seconds", "2")];
-    let app = TestApp::new(&settings).await;
+/// One attempt at a receiver of this manner, of a worker whose requests end after so many seconds.
+async fn received(manner: Manner, timeout: &str) -> (TestApp, Receiver, Value, Uuid) {
+    let app = TestApp::new(&[NO_RETRY, ("deliver.request_timeout_seconds", timeout)]).await;
     let receiver = Receiver::start(manner).await;
     let destination = app.add_hub("raw", &receiver.url(), json!({})).await;
     let id = app.owe(destination, 1).await[0];
@@ -211,7 +210,8 @@ async fn received(manner: Manner) -> (TestApp, Receiver, Value, Uuid) {
 async fn of_an_endless_answer_sixteen_kibibytes_are_read_and_kept() {
     let half_a_gigabyte = 512 << 20;
     let head = format!("HTTP/1.1 500 Oh\r\ncontent-length: {half_a_gigabyte}\r\n\r\n");
-    let (_app, receiver, attempt, _) = received(Manner::Flood(head.into_bytes(), half_a_gigabyte)).await;
+    let (_app, receiver, attempt, _) =
+        received(Manner::Flood(head.into_bytes(), half_a_gigabyte), "15").await;
     assert_eq!((&attempt["outcome"], &attempt["status_code"]), (&json!("retry"), &json!(500)));
     assert_eq!(attempt["answer"].as_str().unwrap().len(), 16 * 1024);
     // What the kernel's buffers took, and not what there was.
@@ -240,7 +240,7 @@ async fn endless_answers_cost_no_memory() {
 async fn an_answer_that_trickles_ends_at_its_deadline_and_its_status_counts() {
     for (status, outcome) in [(200, "delivered"), (503, "retry")] {
         let head = format!("HTTP/1.1 {status} Slow\r\ncontent-length: 1000000\r\n\r\n").into_bytes();
-        let (_app, receiver, attempt, _) = received(Manner::Trickle(head)).await;
+        let (_app, receiver, attempt, _) = received(Manner::Trickle(head), "2").await;
         let took = time(&attempt["finished_at"]).duration_since(time(&attempt["started_at"]));
         assert!(
             took >= SignedDuration::from_millis(1_900) && took < SignedDuration::from_secs(20),
@@ -255,7 +255,7 @@ async fn an_answer_that_trickles_ends_at_its_deadline_and_its_status_counts() {
 #[tokio::test]
 async fn headers_that_never_end_are_no_answer_at_the_deadline() {
     let head = b"HTTP/1.1 200 OK\r\nx-endless: ".to_vec();
-    let (_app, receiver, attempt, _) = received(Manner::Trickle(head)).await;
+    let (_app, receiver, attempt, _) = received(Manner::Trickle(head), "2").await;
     let took = time(&attempt["finished_at"]).duration_since(time(&attempt["started_at"]));
     assert!(took >= SignedDuration::from_millis(1_900) && took < SignedDuration::from_secs(20), "{took:?}");
     assert_eq!((&attempt["outcome"], &attempt["status_code"]), (&json!("retry"), &Value::Null));
@@ -318,7 +318,8 @@ async fn a_kept_connection_that_is_closed_is_a_failed_attempt_and_no_silent_repe
 async fn an_answer_of_any_bytes_is_kept_as_legal_text_of_at_most_sixteen_kibibytes() {
     let body = [b"a\0b\xff\xfe".as_slice(), &[0xff; 20_000]].concat();
     let head = format!("HTTP/1.1 400 Bad\r\ncontent-length: {}\r\n\r\n", body.len());
-    let (app, _receiver, attempt, id) = received(Manner::Bytes([head.as_bytes(), &body].concat())).await;
+    let (app, _receiver, attempt, id) =
+        received(Manner::Bytes([head.as_bytes(), &body].concat()), "15").await;
     assert_eq!(attempt["outcome"], "dead");
     let answer = attempt["answer"].as_str().unwrap();
     assert!(answer.starts_with("a\u{fffd}b\u{fffd}\u{fffd}"), "{:?}", answer.get(..20));
@@ -328,7 +329,8 @@ async fn an_answer_of_any_bytes_is_kept_as_legal_text_of_at_most_sixteen_kibibyt
 
 #[tokio::test]
 async fn an_answer_that_is_no_http_is_tried_again() {
-    let (_app, _receiver, attempt, _) = received(Manner::Bytes(b"220 mail.example ESMTP\r\n".to_vec())).await;
+    let (_app, _receiver, attempt, _) =
+        received(Manner::Bytes(b"220 mail.example ESMTP\r\n".to_vec()), "15").await;
     assert_eq!((&attempt["outcome"], &attempt["status_code"]), (&json!("retry"), &Value::Null));
     assert!(attempt["error"].is_string());
 }

@@ -9,8 +9,8 @@ use watchbell::runtime::{Role, Roles};
 use super::support::app::{TestApp, reading, temperature};
 use super::support::wait::until;
 
-/// The issue promises a second; the other one is for a machine that does much else.
-const AT_ONCE: Duration = Duration::from_secs(2);
+/// A second, and what a machine that does much else may add. Who was not told finds out when it starts again, or never.
+const AT_ONCE: Duration = Duration::from_secs(5);
 
 const ALERTS: &str = "SELECT count(*) FROM alerts";
 const HOLDER: &str = "SELECT count(*) FROM leases WHERE name = 'detect' AND expires_at > now()";

@@ -180,20 +180,20 @@ async fn one_notification_that_can_never_be_accepted_shuts_nobody_out() {
 
 #[tokio::test]
 async fn what_waits_for_a_broken_destination_dies_at_its_horizon_though_nobody_tries_it() {
-    let policy = json!({ "horizon_seconds": 2, "first_delay_ms": 600_000, "max_delay_ms": 600_000, "breaker_failures": 1 });
+    let policy = json!({ "horizon_seconds": 4, "first_delay_ms": 600_000, "max_delay_ms": 600_000, "breaker_failures": 1 });
     let app = TestApp::new(&[("deliver.concurrency_per_destination", "1")]).await;
     let sick = Hub::start(HubOptions::default()).await.unwrap();
     sick.set_default(Answer::status(503));
     let destination = app.add_hub("sick", &format!("http://{}", sick.address()), policy).await;
-    app.owe(destination, 3).await;
     let mut courier = Courier::new(&app.config()).await;
+    app.owe(destination, 3).await;
     courier.step_until(&app, "SELECT count(*) FROM dead_letters", 3).await;
     assert_eq!(sick.total(), 1);
     let untried = "SELECT count(*) FROM deliveries WHERE status = 'dead' AND attempts = 0
-                   AND dead_reason LIKE 'not delivered within 2 s; %left alone'";
+                   AND dead_reason LIKE 'not delivered within 4 s; %left alone'";
     assert_eq!(app.count(untried).await, 2);
     let overdue = "SELECT count(*) FROM dead_letters x JOIN notifications n USING (notification_id)
-                   WHERE x.died_at < n.created_at + interval '3 seconds'";
+                   WHERE x.died_at < n.created_at + interval '5 seconds'";
     assert_eq!(app.count(overdue).await, 0, "not before the horizon");
 }
 

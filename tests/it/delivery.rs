@@ -2,6 +2,7 @@
 //! what the view `deliveries` says on the way.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -129,6 +130,8 @@ async fn two_workers_at_once_deliver_each_of_500_notifications_exactly_once() {
     let other = app.spawn("deliver");
     app.start(Roles::of(&[Role::Deliver])).await;
     app.wait_for_count("SELECT count(*) FROM workers", 2).await;
+    // So slow that none is done before the other one looks.
+    app.hub.set_default(Answer::Slow(Duration::from_millis(100)));
     let owed = app.owe(app.destination, 500).await;
     app.wait_for_count("SELECT count(*) FROM deliveries WHERE status = 'delivered'", 500).await;
     app.stop().await;

@@ -32,10 +32,10 @@ async fn the_horizon_stands_still_while_a_destination_is_held() {
 #[tokio::test]
 async fn the_horizon_stands_still_while_a_destination_is_parked_and_runs_on_afterwards() {
     let app = TestApp::new(&[("deliver.retry.horizon_seconds", "3")]).await;
+    let mut courier = Courier::new(&app.config()).await;
     let id = app.owe_one().await;
     app.hub.push_answer(Answer::status(410));
     app.hub.set_default(Answer::status(503));
-    let mut courier = Courier::new(&app.config()).await;
     courier.step_until(&app, HELD, 1).await;
     app.wait_for_more(AGE, 3).await;
     app.owner().execute("UPDATE destinations SET state = 'active', state_reason = NULL", &[]).await.unwrap();

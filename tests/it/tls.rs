@@ -40,11 +40,13 @@ fn delivered_to(destination: DestinationId) -> String {
 
 /// What failed is not tried again while a test runs.
 const ONCE: (&str, &str) = ("deliver.retry.first_delay_ms", "600000");
+/// Where no deadline is to be met, a starved machine meets none either.
+const UNHURRIED: (&str, &str) = ("deliver.request_timeout_seconds", "15");
 
 #[tokio::test]
 async fn a_receiver_over_tls_is_told_in_the_version_of_http_that_it_speaks() {
     let authority = Authority::new();
-    let (app, process) = worker(&authority, &[]).await;
+    let (app, process) = worker(&authority, &[UNHURRIED]).await;
     let old = authority.acceptor("127.0.0.1", "http/1.1");
     let old = Receiver::start_tls(old, Manner::Bytes(ACCEPTED.to_vec())).await;
     let new =
@@ -67,7 +69,7 @@ async fn a_receiver_over_tls_is_told_in_the_version_of_http_that_it_speaks() {
 #[tokio::test]
 async fn who_can_not_say_who_he_is_is_sent_nothing_and_the_record_says_why() {
     let authority = Authority::new();
-    let (app, process) = worker(&authority, &[ONCE]).await;
+    let (app, process) = worker(&authority, &[ONCE, UNHURRIED]).await;
     let other = authority.acceptor("hub.example", "h2");
     let unknown = Authority::new().acceptor("127.0.0.1", "h2");
     for (name, acceptor, why) in
@@ -159,7 +161,7 @@ async fn what_a_receiver_says_that_it_did_not_take_is_sent_again_also_to_who_wan
 #[tokio::test]
 async fn what_a_receiver_adds_when_it_ends_a_connection_is_not_on_the_record() {
     let authority = Authority::new();
-    let (app, process) = worker(&authority, &[ONCE]).await;
+    let (app, process) = worker(&authority, &[ONCE, UNHURRIED]).await;
     for (name, code, error) in [
         ("well", 0, "did not take it: it ended the connection with NO_ERROR"),
         ("ill", 11, "no answer: it ended the connection with ENHANCE_YOUR_CALM"),
@@ -180,7 +182,7 @@ async fn what_a_receiver_adds_when_it_ends_a_connection_is_not_on_the_record() {
 #[tokio::test]
 async fn half_a_gigabyte_over_a_connection_of_many_requests_is_not_read() {
     let authority = Authority::new();
-    let (app, process) = worker(&authority, &[ONCE]).await;
+    let (app, process) = worker(&authority, &[ONCE, UNHURRIED]).await;
     app.owe_one().await;
     app.wait_for_count(&delivered_to(app.destination), 1).await;
     let before = process.peak_bytes();
