@@ -5,7 +5,7 @@
 
 use refinery_core::{Migration, Runner};
 
-const MIGRATIONS: [(&str, &str); 14] = [
+const MIGRATIONS: [(&str, &str); 15] = [
     ("V0001__access", include_str!("../../sql/migrations/0001_access.sql")),
     ("V0002__readings", include_str!("../../sql/migrations/0002_readings.sql")),
     ("V0003__alerts", include_str!("../../sql/migrations/0003_alerts.sql")),
@@ -20,6 +20,7 @@ const MIGRATIONS: [(&str, &str); 14] = [
     ("V0012__release", include_str!("../../sql/migrations/0012_release.sql")),
     ("V0013__lock_chains", include_str!("../../sql/migrations/0013_lock_chains.sql")),
     ("V0014__state_by_series", include_str!("../../sql/migrations/0014_state_by_series.sql")),
+    ("V0015__another_chance", include_str!("../../sql/migrations/0015_another_chance.sql")),
 ];
 
 /// Any number, as long as nobody else uses it for advisory locks in the same database.

@@ -116,6 +116,7 @@ pub async fn deliver(
         owed: owed.saturating_sub(attempt.held),
         chance,
         silence: silence(&known),
+        hold: known.hold,
     };
     let (outcome, sign) = match result {
         Ok(Some(answer)) => {
@@ -131,7 +132,8 @@ pub async fn deliver(
         }
         Err(Failure::Settings(problem)) => {
             record.error = Some(problem.clone());
-            (Outcome::Hold, Sign::Hold(problem))
+            // Whatever is sent there meets the same.
+            (Outcome::Hold { after: Duration::ZERO }, Sign::Hold(problem))
         }
     };
     let Attempt { notification, tenant, destination, number, .. } = attempt;

@@ -57,6 +57,8 @@ pub struct Known {
     pub timeout: Duration,
     /// How long an attempt may hold its row.
     pub lease: Duration,
+    /// How long it is held when it refuses us as a whole.
+    pub hold: Duration,
 }
 
 #[derive(Debug)]
@@ -76,8 +78,6 @@ pub struct Spoken {
     pub notification: NotificationId,
     /// It was a probe.
     pub probe: bool,
-    /// How long a hold is.
-    pub hold: Duration,
     /// A random number in 0..1.
     pub chance: f64,
 }
@@ -141,7 +141,13 @@ impl Lanes {
                 let id = DestinationId(row.get(0));
                 let known = Arc::new(known(row, id, settings, key));
                 let entry = match self.entries.remove(&id) {
-                    Some(entry) => Entry { known, ..entry },
+                    Some(mut entry) => {
+                        if entry.known.pace != known.pace {
+                            // What it had to wait for was another pace.
+                            entry.door.wait_for(Duration::ZERO, Instant::now());
+                        }
+                        Entry { known, ..entry }
+                    }
                     None => {
                         Entry { known, door: Door::new(), in_flight: 0, floors: Floors::NONE, is_dry: false }
                     }
@@ -320,8 +326,9 @@ impl Lanes {
     /// What a request said of its destination: what must be written, if anything.
     pub fn note(&mut self, id: DestinationId, sign: &Sign, spoken: Spoken) -> Option<Change> {
         let entry = self.entries.get_mut(&id)?;
-        let Spoken { notification, probe, hold, chance } = spoken;
-        let Known { policy: retry, pace, .. } = &*entry.known;
+        let Spoken { notification, probe, chance } = spoken;
+        let Known { policy: retry, pace, hold, .. } = &*entry.known;
+        let hold = *hold;
         entry.door.note(sign, Seen { notification, probe, retry, pace, hold, chance, now: Instant::now() })
     }
 
@@ -368,7 +375,8 @@ fn known(
     };
     let timeout = Duration::from_secs(seconds);
     let lease = Duration::from_secs(settings.lease_seconds).max(timeout + LEASE_BEYOND_TIMEOUT);
-    Known { name: row.get(1), kind, secret, target, policy, pace, tenant: row.get(6), timeout, lease }
+    let hold = Duration::from_secs(settings.hold_seconds);
+    Known { name: row.get(1), kind, secret, target, policy, pace, tenant: row.get(6), timeout, lease, hold }
 }
 
 fn gate(row: &tokio_postgres::Row, now: Instant) -> (Gate, Option<Instant>) {

@@ -20,6 +20,8 @@ pub struct Context<'a> {
     pub chance: f64,
     /// What an attempt without an answer means for this receiver.
     pub silence: Silence,
+    /// How long the destination is held when it refuses us as a whole.
+    pub hold: Duration,
 }
 
 /// What it means that the bytes may have gone out and no answer came.
@@ -38,7 +40,9 @@ pub fn of_answer(verdict: &Verdict, status: u16, context: Context<'_>) -> Outcom
     match verdict {
         Verdict::Delivered => Outcome::Delivered,
         Verdict::Retry { not_before } => retry(context, *not_before, &format!("last answer {status}")),
-        Verdict::Hold | Verdict::Park => Outcome::Hold,
+        Verdict::Hold => hold(context, &format!("last answer {status}")),
+        // Until a person lets it go on.
+        Verdict::Park => Outcome::Hold { after: Duration::ZERO },
         Verdict::Dead => Outcome::Dead { reason: format!("the receiver refused it for good: {status}") },
     }
 }
@@ -62,10 +66,22 @@ fn retry(context: Context<'_>, not_before: Option<Duration>, last: &str) -> Outc
     let attempt = u32::try_from(context.attempt).unwrap_or(1);
     match context.policy.next(attempt, context.chance, not_before, context.owed) {
         Some(after) => Outcome::Retry { after },
-        None => Outcome::Dead {
-            reason: format!("not delivered within {} s; {last}", context.policy.horizon_seconds),
-        },
+        None => too_late(context, last),
     }
+}
+
+/// When the hold is over, others find out first whether it is still refused: what is wrong may be in this one alone, and it would hold
+/// them up for ever. From then on it waits as after any failure.
+fn hold(context: Context<'_>, last: &str) -> Outcome {
+    let attempt = u32::try_from(context.attempt).unwrap_or(1);
+    match context.policy.next(attempt, context.chance, None, context.owed) {
+        Some(after) => Outcome::Hold { after: context.hold + after },
+        None => too_late(context, last),
+    }
+}
+
+fn too_late(context: Context<'_>, last: &str) -> Outcome {
+    Outcome::Dead { reason: format!("not delivered within {} s; {last}", context.policy.horizon_seconds) }
 }
 
 #[cfg(test)]
@@ -91,12 +107,19 @@ mod tests {
             owed: Duration::from_secs(owed),
             chance: 0.0,
             silence: Silence::Repeat,
+            hold: Duration::from_secs(60),
         };
         let retry = Verdict::Retry { not_before: None };
         assert_eq!(of_answer(&retry, 503, context(3)), Outcome::Retry { after: Duration::from_secs(2) });
         let dead = Outcome::Dead { reason: "not delivered within 10 s; last answer 503".to_owned() };
         assert_eq!(of_answer(&retry, 503, context(10)), dead);
         assert_eq!(of_answer(&Verdict::Delivered, 200, context(11)), Outcome::Delivered);
+        let held = Outcome::Hold { after: Duration::from_secs(60 + 2) };
+        assert_eq!(of_answer(&Verdict::Hold, 403, context(3)), held);
+        let dead = Outcome::Dead { reason: "not delivered within 10 s; last answer 403".to_owned() };
+        assert_eq!(of_answer(&Verdict::Hold, 403, context(10)), dead);
+        let parked = Outcome::Hold { after: Duration::ZERO };
+        assert_eq!(of_answer(&Verdict::Park, 410, context(11)), parked);
     }
 
     #[test]
@@ -104,7 +127,8 @@ mod tests {
         let policy = policy();
         let of = |error: &SendError, silence, owed| {
             let owed = Duration::from_secs(owed);
-            of_error(error, Context { policy: &policy, attempt: 1, owed, chance: 0.0, silence })
+            let hold = Duration::ZERO;
+            of_error(error, Context { policy: &policy, attempt: 1, owed, chance: 0.0, silence, hold })
         };
         let after = Duration::from_secs(1);
         let timeout = SendError::Timeout(Duration::from_secs(5));

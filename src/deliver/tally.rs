@@ -23,7 +23,7 @@ pub fn tell(ended: &[Ended], metrics: &Metrics) {
                 let error = completion.record.error.as_deref();
                 tracing::info!(%notification_id, attempt, error, retry_in_ms = after.as_millis() as u64, "not delivered, will be tried again");
             }
-            Outcome::Hold => {
+            Outcome::Hold { .. } => {
                 tracing::info!(%notification_id, attempt, "not delivered, waits with its destination")
             }
             Outcome::Dead { reason } => {

@@ -152,9 +152,7 @@ impl Worker {
                 () = cancel.cancelled() => {}
             }
         }
-        if let Err(error) = self.drain().await {
-            tracing::warn!(%error, "failed to record the last attempts, they will be found as unknown");
-        }
+        self.drain().await;
     }
 
     /// One turn that looks at everything: what ended goes on the record, what may start is claimed and started.
@@ -178,22 +176,33 @@ impl Worker {
         Ok(if worked + expired > 0 { Step::Worked(worked + expired) } else { Step::Idle })
     }
 
-    /// Waits for the requests under way and records how they ended; claims nothing more.
-    ///
-    /// # Errors
-    /// If the database is away.
-    pub async fn drain(&mut self) -> Result<(), DatabaseError> {
-        while let Some(turned) = self.turns.next().await {
-            // What it claimed is sent; what it could not write is written with the rest.
-            if let Err(error) = self.end_plain_turn(turned) {
-                tracing::warn!(%error, "a turn failed while the worker ends");
+    /// Waits for the requests under way and records how each of them ended, as soon as it has; claims nothing more. Whoever cuts this off
+    /// throws away nothing that is known.
+    async fn drain(&mut self) {
+        loop {
+            self.collect_ended();
+            match self.record_ended().await {
+                Ok(()) if self.requests.is_empty() => break,
+                Ok(()) => {
+                    self.requests.wait_for(1).await;
+                    // And for those that end with it.
+                    let all = self.requests.wait_for(self.requests.len());
+                    let _ = tokio::time::timeout(GATHER, all).await;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "failed to record the last attempts, trying again");
+                    tokio::time::sleep(PAUSE).await;
+                }
             }
         }
-        self.requests.wait_for(self.requests.len()).await;
-        self.collect_ended();
         if let Some(expiring) = self.expiring.take() {
             expiring.end(&mut self.lanes).await;
         }
+    }
+
+    /// What turns under way have claimed is sent; what they could not write is written with the rest.
+    async fn record_ended(&mut self) -> Result<(), DatabaseError> {
+        self.end_plain_turns().await?;
         while !self.ended.is_empty() {
             let written = if self.cautious { 1 } else { self.ended.len() };
             self.note_signs(written);
@@ -221,8 +230,11 @@ impl Worker {
         let written = if self.cautious { self.ended.len().min(1) } else { self.ended.len() };
         self.note_signs(written);
         // After the signs: a destination that was held just now is given nothing.
-        let free = self.settings.concurrency.saturating_sub(self.requests.len() + self.held);
-        let lanes = if free > 0 && id.is_some() { self.lanes.free(&self.settings) } else { Vec::new() };
+        let waiting = self.ended.len() - written;
+        let free = self.settings.concurrency.saturating_sub(self.requests.len() + self.held + waiting);
+        // Who writes them one by one would claim more than he can write.
+        let claims = free > 0 && id.is_some() && !self.cautious;
+        let lanes = if claims { self.lanes.free(&self.settings) } else { Vec::new() };
         let goes_alone = self.cautious
             || !self.signs.is_empty()
             || lanes.iter().any(|lane| self.lanes.needs_leave(lane.destination))
@@ -334,7 +346,8 @@ impl Worker {
             let notification_id = ended.completion.notification;
             tracing::error!(%notification_id, %error, "an outcome can't be written, its attempt will be found as unknown");
         }
-        self.cautious = true;
+        // If there is another one among the rest, that is found the same way.
+        self.cautious = !cautious;
     }
 
     fn start(&mut self, attempt: Attempt, claimed_by: WorkerId, claimed_at: Instant) {
@@ -403,7 +416,9 @@ impl Worker {
 
     fn remember_retries(&mut self, turn: &Turn) {
         for ended in &turn.ended {
-            if let Outcome::Retry { after } | Outcome::Ambiguous { after } = ended.completion.outcome {
+            if let Outcome::Retry { after } | Outcome::Ambiguous { after } | Outcome::Hold { after } =
+                ended.completion.outcome
+            {
                 let due = Instant::now() + after;
                 self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
             }
@@ -417,11 +432,10 @@ impl Worker {
 
     /// What the first of those that ended say of their destinations.
     fn note_signs(&mut self, written: usize) {
-        let hold = self.hold();
         for Ended { completion, sign, start, chance, .. } in &self.ended[..written] {
             let id = completion.destination;
             let notification = completion.notification;
-            let spoken = Spoken { notification, probe: start.probe, hold, chance: *chance };
+            let spoken = Spoken { notification, probe: start.probe, chance: *chance };
             if let Some(change) = self.lanes.note(id, sign, spoken) {
                 self.signs.add(id, change);
             }

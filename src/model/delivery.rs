@@ -21,8 +21,11 @@ pub enum Outcome {
         /// Why, in words.
         reason: String,
     },
-    /// The destination as a whole can't be used now; the row waits with it.
-    Hold,
+    /// The destination as a whole can't be used now; the row waits with it, and this long at the least.
+    Hold {
+        /// From now, jitter included.
+        after: Duration,
+    },
     /// The bytes went out and no answer came: whether it arrived is not known. Tried again after this long.
     Ambiguous {
         /// From now, jitter included.
@@ -37,7 +40,7 @@ impl Outcome {
             Self::Delivered => "delivered",
             Self::Retry { .. } => "retry",
             Self::Dead { .. } => "dead",
-            Self::Hold => "hold",
+            Self::Hold { .. } => "hold",
             Self::Ambiguous { .. } => "ambiguous",
         }
     }

@@ -251,9 +251,10 @@ impl<'a> Columns<'a> {
 
 fn wait_seconds(outcome: &Outcome) -> f64 {
     match outcome {
-        Outcome::Retry { after } | Outcome::Ambiguous { after } => after.as_secs_f64(),
-        // A held row is due at once: it is its destination that waits.
-        Outcome::Delivered | Outcome::Dead { .. } | Outcome::Hold => 0.0,
+        Outcome::Retry { after } | Outcome::Ambiguous { after } | Outcome::Hold { after } => {
+            after.as_secs_f64()
+        }
+        Outcome::Delivered | Outcome::Dead { .. } => 0.0,
     }
 }
 

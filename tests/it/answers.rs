@@ -119,6 +119,32 @@ async fn a_wrong_key_holds_the_destination_until_it_is_mended() {
     assert_eq!(app.count("SELECT count(*) FROM delivery_attempts WHERE outcome = 'delivered'").await, 10);
 }
 
+/// A gateway may refuse what one of them says, and the destination is held: that it does so again and again is nobody else's fault.
+#[tokio::test]
+async fn one_notification_that_is_always_forbidden_shuts_nobody_out_and_ends_at_its_horizon() {
+    let app =
+        TestApp::new(&[("deliver.hold_seconds", "1"), ("deliver.concurrency_per_destination", "1")]).await;
+    let policy = json!({ "horizon_seconds": 5, "max_delay_ms": 2_000 });
+    let gateway = Receiver::start(Manner::Forbids("padding")).await;
+    let destination = app.add_hub("gateway", &gateway.url(), policy).await;
+    let forbidden = app.owe_padded(destination, 1).await;
+    app.owe_class(destination, 20, 4).await;
+    let mut courier = Courier::new(&app.config()).await;
+    courier.step_until(&app, DELIVERED, 20).await;
+    // While others are accepted its time runs.
+    let mut delivered = 20;
+    while app.count("SELECT count(*) FROM dead_letters").await == 0 {
+        app.owe_class(destination, 1, 4).await;
+        delivered += 1;
+        courier.step_until(&app, DELIVERED, delivered).await;
+        assert!(delivered < 1_000);
+    }
+    let delivery = app.delivery(forbidden).await;
+    assert_eq!(delivery["status"], "dead");
+    let reason = delivery["dead_reason"].as_str().unwrap();
+    assert!(reason.starts_with("not delivered within 5 s") && reason.contains("403"), "{reason}");
+}
+
 #[tokio::test]
 async fn a_wrong_address_or_forbidden_holds_and_gone_parks() {
     let app = TestApp::new(&[("deliver.hold_seconds", "1")]).await;

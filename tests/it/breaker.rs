@@ -212,9 +212,10 @@ async fn another_address_is_another_chance_at_once() {
         .execute("UPDATE destinations SET settings = $1 WHERE name = 'sick'", &[&mended])
         .await
         .unwrap();
-    let untried = 20 - app.count("SELECT count(*) FROM outbox WHERE attempts > 0").await;
-    assert!(untried > 0);
-    courier.step_until(&app, DELIVERED, untried).await;
+    // Also for those that have been tried, whose next attempt is far away.
+    let tried = app.count("SELECT count(*) FROM outbox WHERE attempts > 0").await;
+    assert!(tried > 0 && tried < 20, "{tried}");
+    courier.step_until(&app, DELIVERED, 20).await;
 }
 
 #[tokio::test]

@@ -109,6 +109,20 @@ async fn after_a_quiet_time_a_burst_may_go_out_and_no_more() {
 }
 
 #[tokio::test]
+async fn another_rate_counts_from_now_on_and_none_lets_all_go() {
+    let app = paced(json!({ "rate": 0.001 }), &[]).await;
+    app.owe(app.destination, 10).await;
+    let mut courier = Courier::new(&app.config()).await;
+    courier.step_until(&app, DELIVERED, 1).await;
+    for (policy, delivered) in [(json!({ "rate": 0.01, "burst": 3 }), 4), (json!({}), 10)] {
+        courier.find_nothing_due().await;
+        let change = "UPDATE destinations SET policy = $1 WHERE name = 'hub'";
+        app.owner().execute(change, &[&policy]).await.unwrap();
+        courier.step_until(&app, DELIVERED, delivered).await;
+    }
+}
+
+#[tokio::test]
 async fn leave_that_was_not_used_is_not_lost() {
     let app = paced(json!({ "rate": 0.01, "burst": 5 }), &[]).await;
     let mut courier = Courier::new(&app.config()).await;

@@ -39,7 +39,14 @@ fn whatever_the_policy_the_attempt_and_the_chance_a_wait_is_no_shorter_than_was_
                             [(429, "60"), (503, "60"), (429, "Thu, 01 Jan 2026 00:01:00 GMT")]
                         {
                             let silence = Silence::Repeat;
-                            let context = Context { policy: &policy, attempt, owed, chance, silence };
+                            let context = Context {
+                                policy: &policy,
+                                attempt,
+                                owed,
+                                chance,
+                                silence,
+                                hold: Duration::ZERO,
+                            };
                             let verdict = answer::read(status, Some(asked), now);
                             let Outcome::Retry { after } = of_answer(&verdict, status, context) else {
                                 panic!("{verdict:?} {context:?}");

@@ -72,9 +72,19 @@ impl Process {
         Signal::Cont.send(self.pid()).unwrap();
     }
 
-    /// SIGTERM; returns its exit code.
-    pub async fn terminate(mut self) -> Option<i32> {
+    /// SIGTERM.
+    pub fn ask_to_end(&self) {
         Signal::Term.send(self.pid()).unwrap();
+    }
+
+    /// SIGTERM; returns its exit code.
+    pub async fn terminate(self) -> Option<i32> {
+        self.ask_to_end();
+        self.ended().await
+    }
+
+    /// Waits for its end; returns its exit code.
+    pub async fn ended(mut self) -> Option<i32> {
         self.child.wait().await.unwrap().code()
     }
 

@@ -16,11 +16,15 @@ use super::http2;
 pub const ACCEPTED: &[u8] =
     b"HTTP/1.1 200 OK\r\ncontent-length: 32\r\nconnection: close\r\n\r\n{\"published\":true,\"processed\":1}";
 
+const FORBIDDEN: &[u8] = b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+
 /// What it does with each request.
 #[derive(Debug, Clone)]
 pub enum Manner {
     /// Sends these bytes and closes.
     Bytes(Vec<u8>),
+    /// Accepts what does not contain this, and forbids the rest.
+    Forbids(&'static str),
     /// Reads and says nothing.
     Silent,
     /// Sends these bytes once the test opens the gate.
@@ -143,10 +147,12 @@ where
         Manner::Http2(manner) => return http2::serve(stream, manner, is_first, &state.seen).await,
         _ => {}
     }
-    read_request(&mut stream).await?;
+    let request = read_request(&mut stream).await?;
     state.seen.requests.send_modify(|requests| *requests += 1);
     match &state.manner {
         Manner::Bytes(bytes) => stream.write_all(bytes).await?,
+        Manner::Forbids(text) if request.contains(text) => stream.write_all(FORBIDDEN).await?,
+        Manner::Forbids(_) => stream.write_all(ACCEPTED).await?,
         Manner::Silent | Manner::Deaf | Manner::Http2(_) => std::future::pending().await,
         Manner::Gated(bytes) => {
             let _ = state.open.subscribe().wait_for(|open| *open).await;
@@ -190,8 +196,8 @@ async fn trickle(
     }
 }
 
-/// Head and body, as long as `content-length` says.
-pub async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<()> {
+/// Head and body, as long as `content-length` says; in small letters.
+pub async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<String> {
     let mut bytes = Vec::new();
     loop {
         if stream.read_buf(&mut bytes).await? == 0 {
@@ -201,7 +207,7 @@ pub async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Res
         let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
         let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
         if body.len() >= length.and_then(|length| length.trim().parse().ok()).unwrap_or(0) {
-            return Ok(());
+            return Ok(text);
         }
     }
 }
