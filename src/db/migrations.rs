@@ -3,6 +3,7 @@
 //! Invariant: two processes that migrate at once do it one after the other; `refinery` takes no lock, so we hold an
 //! advisory one.
 
+use anyhow::ensure;
 use refinery_core::{Migration, Runner};
 
 const MIGRATIONS: [(&str, &str); 15] = [
@@ -29,8 +30,9 @@ const LOCK: i64 = 0x7761_7463_6862_656c;
 /// Applies what is missing; returns the names of what was applied.
 ///
 /// # Errors
-/// If the database is away, or one that was applied is not the one that this program knows.
+/// If the database is away, can't hold every text, or one that was applied is not the one that this program knows.
 pub async fn migrate(client: &mut tokio_postgres::Client) -> anyhow::Result<Vec<String>> {
+    require_utf8(client).await?;
     client.execute("SELECT pg_advisory_lock($1)", &[&LOCK]).await?;
     let result = runner()?.run_async(client).await;
     client.execute("SELECT pg_advisory_unlock($1)", &[&LOCK]).await?;
@@ -40,8 +42,9 @@ pub async fn migrate(client: &mut tokio_postgres::Client) -> anyhow::Result<Vec<
 /// The names of the migrations that the database lacks.
 ///
 /// # Errors
-/// If the database is away.
+/// If the database is away, or can't hold every text.
 pub async fn pending(client: &impl tokio_postgres::GenericClient) -> anyhow::Result<Vec<String>> {
+    require_utf8(client).await?;
     let has_history: bool =
         client.query_one("SELECT to_regclass('refinery_schema_history') IS NOT NULL", &[]).await?.get(0);
     let applied: i32 = if has_history {
@@ -50,6 +53,16 @@ pub async fn pending(client: &impl tokio_postgres::GenericClient) -> anyhow::Res
         0
     };
     Ok(MIGRATIONS.iter().skip(usize::try_from(applied)?).map(|(name, _)| (*name).to_owned()).collect())
+}
+
+/// Devices, people and receivers write what they like: what a narrower encoding lacks could not be put on the record.
+async fn require_utf8(client: &impl tokio_postgres::GenericClient) -> anyhow::Result<()> {
+    let encoding: String = client.query_one("SELECT current_setting('server_encoding')", &[]).await?.get(0);
+    ensure!(
+        encoding == "UTF8",
+        "the database's encoding is {encoding}: make another one with ENCODING 'UTF8' TEMPLATE template0"
+    );
+    Ok(())
 }
 
 fn runner() -> anyhow::Result<Runner> {

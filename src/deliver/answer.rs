@@ -1,9 +1,8 @@
 //! How an HTTP answer is read: the default for every destination. Pure.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
-use jiff::fmt::rfc2822;
 
 /// What an answer means for the notification, before the retry policy says when.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,16 +34,15 @@ pub fn read(status: u16, retry_after: Option<&str>, now: Timestamp) -> Verdict {
     }
 }
 
-/// `Retry-After` is a number of seconds or an HTTP date (RFC 9110, section 10.2.3). A date that is past asks for nothing.
+/// `Retry-After` is a number of seconds or an HTTP date in one of its three forms (RFC 9110, sections 10.2.3 and 5.6.7). A date that is
+/// past asks for nothing.
 fn read_retry_after(text: &str, now: Timestamp) -> Option<Duration> {
     let text = text.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         // More than a u32 holds is more than a century: the horizon caps it.
         return Some(Duration::from_secs(text.parse::<u32>().unwrap_or(u32::MAX).into()));
     }
-    let parser = rfc2822::DateTimeParser::new();
-    let date = parser.parse_timestamp(text.replace("GMT", "+0000")).ok()?;
-    Duration::try_from(date.duration_since(now)).ok()
+    httpdate::parse_http_date(text).ok()?.duration_since(SystemTime::from(now)).ok()
 }
 
 #[cfg(test)]
@@ -81,7 +79,12 @@ mod tests {
         };
         assert_eq!(asked("60"), Some(60));
         assert_eq!(asked(" 31536000 "), Some(31_536_000));
-        assert_eq!(asked("Thu, 01 Jan 2026 00:02:00 GMT"), Some(120));
+        for two_minutes in
+            ["Thu, 01 Jan 2026 00:02:00 GMT", "Thursday, 01-Jan-26 00:02:00 GMT", "Thu Jan  1 00:02:00 2026"]
+        {
+            assert_eq!(asked(two_minutes), Some(120), "{two_minutes}");
+        }
+        assert!(asked("Fri, 31 Dec 9999 23:59:59 GMT").is_some());
         assert_eq!(asked("Wed, 31 Dec 2025 00:00:00 GMT"), None);
         assert_eq!(asked("99999999999999999999999"), Some(u32::MAX.into()));
         for nonsense in ["", "-1", "soon", "1e3"] {

@@ -308,7 +308,7 @@ impl Lanes {
         }
     }
 
-    /// A request to it starts. The flag: it is a probe.
+    /// A request to it starts. The flag: its door is shut, so that only a probe may.
     pub fn start(&mut self, id: DestinationId) -> Option<(Arc<Known>, bool)> {
         let entry = self.entries.get_mut(&id)?;
         entry.in_flight += 1;

@@ -283,7 +283,7 @@ impl Worker {
         if turned.result.is_ok() {
             self.signs = Signs::default();
         }
-        self.end_turn(turned)
+        self.end_turn(turned, true)
     }
 
     /// Waits for all that are under way.
@@ -300,11 +300,12 @@ impl Worker {
         self.looks |= turned.turn.as_of != self.lanes.as_of();
         self.held -= turned.turn.holds();
         self.lanes.release(&turned.turn.lanes);
-        self.end_turn(turned)
+        self.end_turn(turned, false)
     }
 
-    /// After the commit: what it claimed is started. Returns how much was done.
-    fn end_turn(&mut self, Turned { turn, result }: Turned) -> Result<usize, DatabaseError> {
+    /// After the commit: what it claimed is started. Who went alone had leave for what he claimed behind a door, as a probe. Returns how
+    /// much was done.
+    fn end_turn(&mut self, Turned { turn, result }: Turned, had_leave: bool) -> Result<usize, DatabaseError> {
         let taken = match result {
             Ok(taken) => taken,
             Err(error) => {
@@ -326,7 +327,7 @@ impl Worker {
         self.remember_retries(&turn);
         let worked = turn.ended.len() + taken.attempts.len();
         for attempt in taken.attempts {
-            self.start(attempt, turn.worker, turn.began_at);
+            self.start(attempt, turn.worker, turn.began_at, had_leave);
         }
         if taken.completed.released > 0 {
             self.look();
@@ -350,8 +351,10 @@ impl Worker {
         self.cautious = !cautious;
     }
 
-    fn start(&mut self, attempt: Attempt, claimed_by: WorkerId, claimed_at: Instant) {
-        let Some((known, probe)) = self.lanes.start(attempt.destination) else { return };
+    fn start(&mut self, attempt: Attempt, claimed_by: WorkerId, claimed_at: Instant, had_leave: bool) {
+        let Some((known, is_shut)) = self.lanes.start(attempt.destination) else { return };
+        // What was claimed before the door shut is no probe: it says nothing new.
+        let probe = is_shut && had_leave;
         let leased_until = claimed_at + known.lease;
         // Whatever delays it, it is not under way any more when its lease is over.
         let deadline = (Instant::now() + known.timeout).min(leased_until - LEASE_MARGIN);

@@ -1,8 +1,11 @@
 //! Breakers: a destination that is not well is left alone by all processes, and found well again by a single probe.
 
+use std::time::{Duration, Instant};
+
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use uuid::Uuid;
+use watchbell::db::pool;
 use watchbell::dev::hub::{Answer, Answered, Hub, HubOptions, Reply};
 use watchbell::runtime::{Role, Roles};
 
@@ -71,6 +74,37 @@ async fn refused_connections_open_it_and_a_worker_that_starts_later_knows() {
     assert_eq!(app.count(attempts).await, tried);
     let row = app.destination(destination).await;
     assert!(row["breaker_reason"].as_str().unwrap().contains("refused"), "{row}");
+}
+
+/// One turn finds out that it is not well while another one claims.
+#[tokio::test]
+async fn what_was_claimed_before_it_opened_is_no_probe_and_makes_it_no_worse() {
+    const CLAIM_WAITS: &str =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
+        AND query LIKE '%FOR KEY SHARE%'";
+    let app = TestApp::new(&[LONG, ("deliver.worker_ttl_seconds", "60")]).await;
+    let busy = b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".to_vec();
+    let sick = Receiver::start(Manner::Gated(busy)).await;
+    let destination = app.add_hub("sick", &sick.url(), json!({ "breaker_failures": 1 })).await;
+    let bell = Courier::new(&app.config()).await.run();
+    app.owe(destination, 1).await;
+    sick.wait_for_requests(1).await;
+    // The next claim waits, and meanwhile the first one fails.
+    let other = pool::connect_owner(&app.database.config.database).await.unwrap();
+    other.batch_execute("BEGIN; SELECT FROM workers FOR UPDATE").await.unwrap();
+    app.owe(destination, 1).await;
+    bell.notify_one();
+    app.wait_for_count(CLAIM_WAITS, 1).await;
+    sick.open();
+    let opened = Instant::now();
+    until("the worker has read the answer", async || {
+        (opened.elapsed() > Duration::from_millis(500)).then_some(())
+    })
+    .await;
+    other.batch_execute("COMMIT").await.unwrap();
+    app.wait_for_count("SELECT count(*) FROM delivery_attempts", 2).await;
+    app.wait_for_count("SELECT max(breaker_opened)::bigint FROM destinations", 1).await;
+    assert_eq!(app.count("SELECT count(*) FROM outbox WHERE status = 'in_flight'").await, 0);
 }
 
 #[tokio::test]

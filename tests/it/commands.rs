@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use async_nats::jetstream::consumer::pull;
+use secrecy::ExposeSecret;
 use serde_json::Value;
 use url::Url;
 use uuid::Uuid;
@@ -17,6 +18,7 @@ use watchbell::runtime::{Role, Roles};
 
 use super::support::app::{TestApp, temperature};
 use super::support::command::{Finished, watchbell};
+use super::support::database::TestDatabase;
 use super::support::load::readings;
 use super::support::wait::until;
 
@@ -206,6 +208,21 @@ async fn a_password_in_a_url_shows_in_no_error() {
         }
     }
     nats.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_database_that_can_not_hold_every_text_is_refused() {
+    let database = TestDatabase::in_latin1().await;
+    let url = database.config.database.url.expose_secret().to_owned();
+    let nats = std::env::var("NATS_URL").unwrap();
+    let environment =
+        [("DATABASE_URL", &*url), ("NATS_URL", &nats), ("WATCHBELL__API__LISTEN", "127.0.0.1:0")];
+    for command in [&["migrate"][..], &["migrate", "--check"], &["serve"]] {
+        let finished = watchbell(command, environment).await;
+        assert_eq!(finished.code, Some(1), "{finished:?}");
+        let line = finished.line();
+        assert!(line.contains("LATIN1") && line.contains("ENCODING 'UTF8'"), "{line}");
+    }
 }
 
 #[tokio::test]

@@ -22,18 +22,23 @@ pub struct TestDatabase {
 impl TestDatabase {
     /// A copy of the template.
     pub async fn new() -> Self {
-        Self::copy(TEMPLATE.get_or_init(make_template).await).await
+        Self::copy(TEMPLATE.get_or_init(make_template).await, "").await
     }
 
     /// A database without migrations.
     pub async fn empty() -> Self {
-        Self::copy("template1").await
+        Self::copy("template1", "").await
     }
 
-    async fn copy(template: &str) -> Self {
+    /// One in which not every text can be written.
+    pub async fn in_latin1() -> Self {
+        Self::copy("template0", "ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'").await
+    }
+
+    async fn copy(template: &str, options: &str) -> Self {
         let name = format!("t_{}", Uuid::now_v7().simple());
         let server = connect(&server_config()).await;
-        let copy = format!("CREATE DATABASE {name} TEMPLATE {template} STRATEGY wal_log");
+        let copy = format!("CREATE DATABASE {name} TEMPLATE {template} STRATEGY wal_log {options}");
         server.batch_execute(&copy).await.unwrap();
         let config = config_for(&name);
         let owner = connect(&config).await;
