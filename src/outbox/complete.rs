@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 
 use deadpool_postgres::GenericClient;
-use futures_util::future::join3;
+use futures_util::future::join4;
 use jiff::Timestamp;
 use tokio_postgres::Statement;
 use tokio_postgres::types::ToSql;
@@ -16,6 +16,7 @@ use crate::db::error::DatabaseError;
 use crate::model::delivery::{Completion, Outcome};
 use crate::model::ids::{NotificationId, WorkerId};
 
+const LOCK_IN_ORDER: &str = include_str!("../../sql/queries/outbox/lock_in_order.sql");
 const COMPLETE_DELIVERED: &str = include_str!("../../sql/queries/outbox/complete_delivered.sql");
 const COMPLETE_FAILED: &str = include_str!("../../sql/queries/outbox/complete_failed.sql");
 const INSERT_ATTEMPTS: &str = include_str!("../../sql/queries/outbox/insert_attempts.sql");
@@ -37,23 +38,32 @@ pub async fn complete(
         return Ok(completed);
     }
     let mut ordered = completions.to_vec();
-    // Whoever locks many rows does it in one order.
     ordered.sort_unstable_by_key(|completion| (completion.notification, completion.number));
+    let ids: Vec<_> = ordered.iter().map(|completion| completion.notification.0).collect();
     let (delivered, failed): (Vec<_>, Vec<_>) =
         ordered.into_iter().partition(|completion| completion.outcome == Outcome::Delivered);
     // Prepared before: who is looked for in the queue behind them must not be sent in front of them.
-    let (delivering, failing, looking) = (
+    let (locking, delivering, failing, looking) = (
+        client.prepare_cached(LOCK_IN_ORDER).await?,
         client.prepare_cached(COMPLETE_DELIVERED).await?,
         client.prepare_cached(COMPLETE_FAILED).await?,
         client.prepare_cached(IS_ANYTHING_BLOCKED).await?,
     );
-    let (ended, waiting, blocked) = join3(
+    let (locked, ended, waiting, blocked) = join4(
+        async {
+            // Whoever locks many rows does it in one order: one statement alone has it, two have not.
+            if delivered.is_empty() || failed.is_empty() {
+                return Ok(0);
+            }
+            client.execute(&locking, &[&ids]).await
+        },
         complete_delivered(client, &delivering, worker, &delivered),
         complete_failed(client, &failing, worker, &failed),
         // With a snapshot of its own: it sees what somebody made wait while the others waited for a lock.
         client.query_one(&looking, &[]),
     )
     .await;
+    locked?;
     let (mut written, failed_written) = (ended?, waiting?);
     let mut any_waits: bool = blocked?.try_get(0)?;
     written.fenced.extend(failed_written.fenced);

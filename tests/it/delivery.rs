@@ -2,7 +2,7 @@
 //! what the view `deliveries` says on the way.
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -14,7 +14,8 @@ use watchbell::runtime::{Role, Roles};
 
 use super::support::app::{TestApp, temperature};
 use super::support::courier::Courier;
-use super::support::receiver::{Manner, Receiver};
+use super::support::receiver::{ACCEPTED, Manner, Receiver};
+use super::support::wait::until;
 
 fn time(value: &Value) -> Timestamp {
     value.as_str().unwrap_or_else(|| panic!("{value} is no time")).parse().unwrap()
@@ -143,6 +144,45 @@ async fn two_workers_at_once_deliver_each_of_500_notifications_exactly_once() {
     assert_eq!(app.hub.total(), 500);
     assert_eq!(app.count("SELECT count(*) FROM delivery_attempts").await, 500);
     assert_eq!(app.count("SELECT count(DISTINCT worker_id) FROM delivery_attempts").await, 2);
+}
+
+/// Whoever owes something locks what is owed before it in the order of the ids, while a worker takes rows out of the outbox.
+#[tokio::test]
+async fn who_locks_rows_in_their_order_meets_no_worker_that_does_it_in_another() {
+    const LOCK_WAITS: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let app = TestApp::new(&[]).await;
+    let refused = b"HTTP/1.1 400 Bad\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".to_vec();
+    let (mut ids, mut receivers) = (Vec::new(), Vec::new());
+    for answer in [refused, ACCEPTED.to_vec()] {
+        let receiver = Receiver::start(Manner::Gated(answer)).await;
+        let destination = app.add_hub(&receiver.url(), &receiver.url(), json!({})).await;
+        ids.extend(app.owe(destination, 1).await);
+        receivers.push(receiver);
+    }
+    let mut courier = Courier::new(&app.config()).await;
+    courier.claim().await;
+    for receiver in &receivers {
+        receiver.wait_for_requests(1).await;
+        receiver.open();
+    }
+    let opened = Instant::now();
+    until("both are answered", async || (opened.elapsed() > Duration::from_millis(500)).then_some(())).await;
+    let mut other = pool::connect_owner(&app.database.config.database).await.unwrap();
+    let transaction = other.transaction().await.unwrap();
+    let lock = "SELECT FROM outbox WHERE notification_id = $1 FOR KEY SHARE";
+    transaction.batch_execute("SET LOCAL lock_timeout = '500ms'").await.unwrap();
+    transaction.execute(lock, &[&ids[0]]).await.unwrap();
+    let locks = async {
+        app.wait_for_count(LOCK_WAITS, 1).await;
+        transaction.execute(lock, &[&ids[1]]).await.unwrap();
+        transaction.commit().await.unwrap();
+    };
+    let (stepped, ()) = tokio::join!(courier.worker.step(), locks);
+    stepped.unwrap();
+    assert_eq!(
+        (app.outcomes(ids[0]).await, app.outcomes(ids[1]).await),
+        (vec!["dead".to_owned()], vec!["delivered".to_owned()])
+    );
 }
 
 #[tokio::test]
