@@ -21,6 +21,7 @@ BEGIN
   RETURN NEW;
 END
 $$;
+REVOKE EXECUTE ON FUNCTION give_another_chance() FROM PUBLIC;
 
 -- Another pace begins anew: with the time that the one before had asked for, a higher one would stand still.
 CREATE FUNCTION begin_pace_anew() RETURNS trigger LANGUAGE plpgsql AS $$
