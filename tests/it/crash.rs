@@ -39,8 +39,7 @@ async fn a_killed_workers_row_is_taken_over_within_ten_seconds_and_its_attempt_i
     assert_eq!(attempts[0]["worker_id"], victims_id);
     assert_ne!(attempts[1]["worker_id"], victims_id);
     let taken_at: Timestamp = attempts[0]["recorded_at"].as_str().unwrap().parse().unwrap();
-    // Twice that, for a machine that stalls: who was stalled itself rescues nobody for a while. Its lease would be over after 30 s.
-    assert!(taken_at.duration_since(killed_at) < SignedDuration::from_secs(20), "{attempts:?}");
+    assert!(taken_at.duration_since(killed_at) < SignedDuration::from_secs(10), "{attempts:?}");
     // Every POST that the hub saw is on record, under one id.
     let posts = app.hub.received();
     assert_eq!(posts.len(), attempts.len());

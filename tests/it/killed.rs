@@ -14,9 +14,8 @@ const DELIVERED: &str = "SELECT count(*) FROM deliveries WHERE status = 'deliver
 const UNKNOWN: &str = "SELECT count(*) FROM delivery_attempts WHERE outcome = 'unknown'";
 const LATE: &str = "SELECT count(*) FROM delivery_attempts WHERE late";
 const IN_FLIGHT: &str = "SELECT count(*) FROM outbox WHERE status = 'in_flight'";
-/// From the death of a worker until its rows are owed again: ten seconds, and as much for a machine that stalls, because who was
-/// stalled itself rescues nobody for a while. Leases last much longer.
-const RESCUE: Duration = Duration::from_secs(20);
+/// From the death of a worker until its rows are owed again.
+const RESCUE: Duration = Duration::from_secs(10);
 /// The hub takes a call at once, and its answer comes after the test.
 const HELD: Answer = Answer::Slow(Duration::from_secs(3600));
 
