@@ -1,12 +1,14 @@
 //! A connection that gives way to others, and that nobody can fill for ever.
 //!
-//! Invariant: however much a receiver sends, and however fast, one turn of the runtime's is short, and a request reads no more
-//! than [`ANSWER_AT_MOST`]. The HTTP client alone keeps neither: it goes on as long as the socket has something (interim
-//! answers, blanks after a chunk's size), up to 50 MB in one turn, and meanwhile nobody else's request, answer, timer or
-//! heartbeat has its turn on that thread.
+//! Invariant: however much a receiver sends, and however fast, one turn of the runtime's is short, and from one answer to the next no
+//! more than [`ANSWER_AT_MOST`] is read. The HTTP client alone keeps neither: it goes on as long as the socket has something (interim
+//! answers, blanks after a chunk's size, pings, which it answers), up to 50 MB in one turn, and meanwhile nobody else's request, answer,
+//! timer or heartbeat has its turn on that thread.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use hyper_util::client::legacy::connect::{Connected, Connection};
@@ -14,27 +16,40 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// After so many bytes others have their turn. A usual answer is shorter, and waits for nobody.
 const AT_ONCE: usize = 8 * 1024;
-/// Bytes that may come before something is sent again: many times what is kept of an answer, and its headers.
+/// Bytes that may come before the next answer: many times what is kept of one, and its headers.
 pub const ANSWER_AT_MOST: usize = 256 * 1024;
 
-/// Counts what comes in over `T`.
+/// How much came over a connection since its last answer.
+#[derive(Debug, Clone, Default)]
+pub struct Meter(Arc<AtomicUsize>);
+
+impl Meter {
+    /// An answer came: what comes now is counted anew.
+    pub fn count_anew(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
+    fn add(&self, bytes: usize) {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn is_full(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > ANSWER_AT_MOST
+    }
+}
+
+/// Counts what comes in over `T`; each answer brings its [`Meter`] along, among its extensions.
 #[derive(Debug)]
 pub struct Metered<T> {
     io: T,
     since_others_ran: usize,
-    since_sent: usize,
+    meter: Meter,
 }
 
 impl<T> Metered<T> {
     /// Nothing came yet.
     pub fn new(io: T) -> Self {
-        Self { io, since_others_ran: 0, since_sent: 0 }
-    }
-
-    fn note_sent(&mut self, written: &Poll<io::Result<usize>>) {
-        if matches!(written, Poll::Ready(Ok(1..))) {
-            self.since_sent = 0;
-        }
+        Self { io, since_others_ran: 0, meter: Meter::default() }
     }
 }
 
@@ -44,7 +59,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Metered<T> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.since_sent > ANSWER_AT_MOST {
+        if self.meter.is_full() {
             return Poll::Ready(Err(io::Error::other(format!("more than {ANSWER_AT_MOST} bytes came"))));
         }
         if self.since_others_ran >= AT_ONCE {
@@ -57,7 +72,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Metered<T> {
         ready!(Pin::new(&mut self.io).poll_read(context, buffer))?;
         let came = buffer.filled().len() - before;
         self.since_others_ran += came;
-        self.since_sent += came;
+        self.meter.add(came);
         Poll::Ready(Ok(()))
     }
 }
@@ -68,9 +83,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Metered<T> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.io).poll_write(context, bytes);
-        self.note_sent(&written);
-        written
+        Pin::new(&mut self.io).poll_write(context, bytes)
     }
 
     fn poll_write_vectored(
@@ -78,9 +91,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Metered<T> {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.io).poll_write_vectored(context, slices);
-        self.note_sent(&written);
-        written
+        Pin::new(&mut self.io).poll_write_vectored(context, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -98,7 +109,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Metered<T> {
 
 impl<T: Connection> Connection for Metered<T> {
     fn connected(&self) -> Connected {
-        self.io.connected()
+        self.io.connected().extra(self.meter.clone())
     }
 }
 
@@ -132,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_end_is_ended_and_what_answers_another_request_is_counted_anew() {
+    fn what_has_no_end_is_ended_whatever_is_sent_and_after_an_answer_is_counted_anew() {
         let read_all = |metered: &mut Metered<_>| {
             let mut came = 0;
             loop {
@@ -147,7 +158,9 @@ mod tests {
         let expected = (ANSWER_AT_MOST + 1024, "more than 262144 bytes came".to_owned());
         assert_eq!(read_all(&mut metered), expected);
         let mut context = Context::from_waker(Waker::noop());
-        assert!(Pin::new(&mut metered).poll_write(&mut context, b"POST").is_ready());
+        assert!(Pin::new(&mut metered).poll_write(&mut context, b"pong").is_ready());
+        assert_eq!(read_all(&mut metered).0, 0);
+        metered.meter.count_anew();
         assert_eq!(read_all(&mut metered), expected);
     }
 }

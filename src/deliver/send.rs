@@ -23,6 +23,7 @@ use url::Url;
 
 use super::connect::Connector;
 use super::egress::EgressGuard;
+use super::metered::Meter;
 
 /// Bytes of an answer that are read, and kept.
 pub const ANSWER_KEPT: usize = 16 * 1024;
@@ -208,6 +209,9 @@ impl Sender {
             return Err(SendError::Timeout(timeout));
         };
         let response = sent.map_err(|error| reason(&error))?;
+        if let Some(meter) = response.extensions().get::<Meter>() {
+            meter.count_anew();
+        }
         let status = response.status().as_u16();
         let retry_after =
             response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);

@@ -40,6 +40,8 @@ pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 pub enum Manner {
     /// Accepts it.
     Accepts,
+    /// Accepts each with a body of so many bytes.
+    Tells(usize),
     /// Accepts it, and wants no more over this connection.
     SaysFarewell,
     /// Refuses the first, accepts the others.
@@ -107,6 +109,10 @@ async fn accept(mut answer: SendResponse<Bytes>, manner: &Manner, seen: &Seen) -
             while seen.sent.load(Ordering::SeqCst) < bytes {
                 seen.sent.fetch_add(send(&mut body, &[b'x'; 16_384]).await?, Ordering::SeqCst);
             }
+        }
+        Manner::Tells(bytes) => {
+            let mut body = answer.send_response(head, false)?;
+            body.send_data(Bytes::from(vec![b'x'; bytes]), true)?;
         }
         Manner::Drips => {
             let mut body = answer.send_response(head, false)?;
