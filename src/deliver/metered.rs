@@ -1,7 +1,7 @@
 //! A connection that gives way to others, and that nobody can fill for ever.
 //!
-//! Invariant: however much a receiver sends, and however fast, one turn of the runtime's is short, and from one answer to the next no
-//! more than [`ANSWER_AT_MOST`] is read. The HTTP client alone keeps neither: it goes on as long as the socket has something (interim
+//! Invariant: however much a receiver sends, and however fast, one turn of the runtime's is short, and between what brings its answers
+//! on no more than [`ANSWER_AT_MOST`] is read. The HTTP client alone keeps neither: it goes on as long as the socket has something (interim
 //! answers, blanks after a chunk's size, pings, which it answers), up to 50 MB in one turn, and meanwhile nobody else's request, answer,
 //! timer or heartbeat has its turn on that thread.
 
@@ -16,17 +16,24 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// After so many bytes others have their turn. A usual answer is shorter, and waits for nobody.
 const AT_ONCE: usize = 8 * 1024;
-/// Bytes that may come before the next answer: many times what is kept of one, and its headers.
+/// Bytes that may come, and be of no use: more than an answer's headers, and than may be under way unasked for of all bodies.
 pub const ANSWER_AT_MOST: usize = 256 * 1024;
 
-/// How much came over a connection since its last answer.
+/// How much came over a connection that was of no use since the last answer.
 #[derive(Debug, Clone, Default)]
 pub struct Meter(Arc<AtomicUsize>);
 
 impl Meter {
-    /// An answer came: what comes now is counted anew.
+    /// An answer began, or ended: what comes now is counted anew.
     pub fn count_anew(&self) {
         self.0.store(0, Ordering::Relaxed);
+    }
+
+    /// So many bytes were kept of an answer's body. Others that share the connection wait for the ends of theirs.
+    pub fn forgive(&self, bytes: usize) {
+        let _ = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |came| Some(came.saturating_sub(bytes)));
     }
 
     fn add(&self, bytes: usize) {
@@ -162,5 +169,7 @@ mod tests {
         assert_eq!(read_all(&mut metered).0, 0);
         metered.meter.count_anew();
         assert_eq!(read_all(&mut metered), expected);
+        metered.meter.forgive(2048);
+        assert_eq!(read_all(&mut metered).0, 2048);
     }
 }

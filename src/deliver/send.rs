@@ -209,17 +209,17 @@ impl Sender {
             return Err(SendError::Timeout(timeout));
         };
         let response = sent.map_err(|error| reason(&error))?;
-        if let Some(meter) = response.extensions().get::<Meter>() {
-            meter.count_anew();
-        }
+        let meter = response.extensions().get::<Meter>().cloned().unwrap_or_default();
+        meter.count_anew();
         let status = response.status().as_u16();
         let retry_after =
             response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
         // The status is the answer: a body that breaks off, or does not end in time, does not make it unsaid.
         let mut body = Vec::new();
-        if until(deadline, read_beginning(response.into_body(), &mut body)).await.is_none() {
+        if until(deadline, read_beginning(response.into_body(), &mut body, &meter)).await.is_none() {
             shared.leave();
         }
+        meter.count_anew();
         Ok(Answer { status, retry_after, body })
     }
 }
@@ -259,11 +259,12 @@ async fn until<T>(deadline: Instant, work: impl Future<Output = T>) -> Option<T>
 }
 
 /// Reads until the answer ends, breaks off, or is as long as is kept; the connection is closed then.
-async fn read_beginning(mut answer: Incoming, body: &mut Vec<u8>) {
+async fn read_beginning(mut answer: Incoming, body: &mut Vec<u8>, meter: &Meter) {
     while let Some(Ok(frame)) = answer.frame().await {
         let Ok(chunk) = frame.into_data() else { continue };
-        let room = ANSWER_KEPT - body.len();
-        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        let kept = chunk.len().min(ANSWER_KEPT - body.len());
+        body.extend_from_slice(&chunk[..kept]);
+        meter.forgive(kept);
         if body.len() == ANSWER_KEPT {
             return;
         }

@@ -203,7 +203,14 @@ async fn half_a_gigabyte_over_a_connection_of_many_requests_is_not_read() {
     let before = process.peak_bytes();
     let acceptor = authority.acceptor("127.0.0.1", "h2");
     let receiver = Receiver::start_tls(acceptor, Manner::Http2(http2::Manner::Flood(HALF_A_GIGABYTE))).await;
-    for attempt in app.attempts_at("flood", &receiver.url(), 16).await {
+    let destination = app.add_hub("flood", &receiver.url(), json!({})).await;
+    // Over the connection of the first all others go at once.
+    let mut ids = app.owe(destination, 1).await;
+    app.wait_for_count(&delivered_to(destination), 1).await;
+    ids.extend(app.owe(destination, 16).await);
+    app.wait_for_count(&delivered_to(destination), 17).await;
+    for id in ids {
+        let attempt = app.attempts(id).await.remove(0);
         assert_eq!((&attempt["outcome"], &attempt["status_code"]), (&json!("delivered"), &json!(200)));
         assert_eq!(attempt["answer"].as_str().unwrap().len(), 16 * 1024);
         assert!(took(&attempt) < SignedDuration::from_secs(20), "{attempt}");
