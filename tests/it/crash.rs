@@ -204,7 +204,9 @@ async fn a_completion_repeated_after_its_commits_answer_was_lost_is_not_recorded
     for (answer, status, outcome) in
         [(Answer::ByTheRules, "delivered", "delivered"), (Answer::status(503), "retrying", "retry")]
     {
-        let mut app = TestApp::new(&[("deliver.retry.first_delay_ms", "600000")]).await;
+        // One at a time: nothing is committed while it is under way.
+        let settings = [("deliver.retry.first_delay_ms", "600000"), ("deliver.concurrency", "1")];
+        let mut app = TestApp::new(&settings).await;
         app.hub.set_default(answer);
         let proxy = app.put_a_proxy_before_the_database().await;
         let id = app.owe_one().await;
@@ -215,14 +217,10 @@ async fn a_completion_repeated_after_its_commits_answer_was_lost_is_not_recorded
         until("a commit's answer is lost", async || {
             let failed = courier.worker.step().await.is_err();
             assert_eq!(failed, !proxy.will_lose_a_commits_answer());
-            // Turns before the answer was collected commit nothing of it.
-            let recorded = !app.attempts(id).await.is_empty();
-            if failed && !recorded {
-                proxy.lose_next_commits_answer();
-            }
-            recorded.then_some(())
+            failed.then_some(())
         })
         .await;
+        assert_eq!(app.outcomes(id).await, [outcome]);
         courier.worker.step().await.unwrap();
         courier.find_nothing_due().await;
         assert_eq!(app.outcomes(id).await, [outcome]);
@@ -232,20 +230,50 @@ async fn a_completion_repeated_after_its_commits_answer_was_lost_is_not_recorded
 }
 
 #[tokio::test]
-async fn a_claim_whose_commits_answer_was_lost_sends_nothing_and_is_found_as_unknown() {
-    let mut app = TestApp::new(&SHORT_LEASE).await;
+async fn an_outcome_whose_commit_never_arrived_is_written_again_and_is_not_taken_for_unknown() {
+    // One at a time: nothing is committed while it is under way.
+    let mut app = TestApp::new(&[("deliver.concurrency", "1")]).await;
+    let proxy = app.put_a_proxy_before_the_database().await;
+    let id = app.owe_one().await;
+    let mut courier = Courier::new(&app.config()).await;
+    courier.claim().await;
+    app.hub.wait_for(|posts| posts.len() == 1, PATIENCE).await.unwrap();
+    proxy.lose_next_commit();
+    until("a commit is lost", async || courier.worker.step().await.is_err().then_some(())).await;
+    assert_eq!(app.delivery(id).await["status"], "in_flight");
+    courier.step_until(&app, DELIVERED, 1).await;
+    courier.find_nothing_due().await;
+    assert_eq!(app.outcomes(id).await, ["delivered"]);
+    assert_eq!(app.hub.total(), 1);
+}
+
+#[tokio::test]
+async fn a_claim_whose_commits_answer_was_lost_is_owed_again_at_once_and_what_is_under_way_is_left_alone() {
+    // A lease that nobody here lives to see the end of.
+    let mut app =
+        TestApp::new(&[("deliver.lease_seconds", "3600"), ("deliver.request_timeout_seconds", "600")]).await;
+    let gated = Receiver::start(Manner::Gated(ACCEPTED.to_vec())).await;
+    let busy = app.add_hub("gated", &gated.url(), json!({})).await;
     let proxy = app.put_a_proxy_before_the_database().await;
     let mut courier = Courier::new(&app.config()).await;
+    let under_way = app.owe(busy, 1).await.remove(0);
+    courier.claim().await;
+    gated.wait_for_requests(1).await;
     let id = app.owe_one().await;
     proxy.lose_next_commits_answer();
     courier.worker.step().await.unwrap_err();
     // It was committed, and nobody here knows it.
     assert_eq!(app.delivery(id).await["status"], "in_flight");
-    courier.find_nothing_due().await;
     assert_eq!(app.hub.total(), 0);
     courier.step_until(&app, DELIVERED, 1).await;
+    let attempts = app.attempts(id).await;
     assert_eq!(app.outcomes(id).await, ["unknown", "delivered"]);
+    assert_eq!(attempts[0]["error"], "the answer to its claim was lost, and it was not sent");
     assert_eq!(app.hub.total(), 1);
+    gated.open();
+    courier.step_until(&app, DELIVERED, 2).await;
+    assert_eq!(app.outcomes(under_way).await, ["delivered"]);
+    assert_eq!(gated.requests(), 1);
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ pub struct Proxy {
     pub address: SocketAddr,
     open: watch::Sender<bool>,
     lose_commit: Arc<AtomicBool>,
+    lose_answer: Arc<AtomicBool>,
     transactions: Arc<Mutex<Vec<usize>>>,
 }
 
@@ -24,8 +25,9 @@ impl Proxy {
         let address = listener.local_addr().unwrap();
         let open = watch::Sender::new(true);
         let state = open.subscribe();
-        let lose_commit = Arc::new(AtomicBool::new(false));
-        let armed = Arc::clone(&lose_commit);
+        let lose_commit = Arc::<AtomicBool>::default();
+        let lose_answer = Arc::<AtomicBool>::default();
+        let armed = [Arc::clone(&lose_commit), Arc::clone(&lose_answer)];
         let transactions = Arc::new(Mutex::new(Vec::new()));
         let counted = Arc::clone(&transactions);
         tokio::spawn(async move {
@@ -33,11 +35,11 @@ impl Proxy {
                 // Accepted and dropped: reset, as by a server that is going down.
                 if *state.borrow() {
                     let count = Count { transactions: Arc::clone(&counted), ..Count::default() };
-                    tokio::spawn(forward(client, target, state.clone(), Arc::clone(&armed), count));
+                    tokio::spawn(forward(client, target, state.clone(), armed.clone(), count));
                 }
             }
         });
-        Self { address, open, lose_commit, transactions }
+        Self { address, open, lose_commit, lose_answer, transactions }
     }
 
     /// Breaks every connection and takes no more.
@@ -50,10 +52,15 @@ impl Proxy {
         self.open.send_replace(true);
     }
 
+    /// The next COMMIT never comes to the server: it is lost with the connection.
+    pub fn lose_next_commit(&self) {
+        self.lose_commit.store(true, Ordering::SeqCst);
+    }
+
     /// The server gets the next COMMIT, and its answer is lost with the connection: nobody on this side knows whether it
     /// committed.
     pub fn lose_next_commits_answer(&self) {
-        self.lose_commit.store(true, Ordering::SeqCst);
+        self.lose_answer.store(true, Ordering::SeqCst);
     }
 
     /// How many statements each transaction had that was committed since this was asked last, BEGIN and COMMIT not counted.
@@ -63,7 +70,7 @@ impl Proxy {
 
     /// Whether that has not happened yet.
     pub fn will_lose_a_commits_answer(&self) -> bool {
-        self.lose_commit.load(Ordering::SeqCst)
+        self.lose_answer.load(Ordering::SeqCst)
     }
 }
 
@@ -71,7 +78,7 @@ async fn forward(
     mut client: TcpStream,
     target: SocketAddr,
     mut state: watch::Receiver<bool>,
-    armed: Arc<AtomicBool>,
+    [lose_commit, lose_answer]: [Arc<AtomicBool>; 2],
     mut count: Count,
 ) {
     let Ok(mut server) = TcpStream::connect(target).await else { return };
@@ -81,10 +88,13 @@ async fn forward(
     let up = async {
         let mut bytes = vec![0; 65_536];
         while let Ok(length @ 1..) = from_client.read(&mut bytes).await {
-            if bytes[..length].windows(6).any(|window| window == b"COMMIT")
-                && armed.swap(false, Ordering::SeqCst)
-            {
-                mute.store(true, Ordering::SeqCst);
+            if bytes[..length].windows(6).any(|window| window == b"COMMIT") {
+                if lose_commit.swap(false, Ordering::SeqCst) {
+                    break;
+                }
+                if lose_answer.swap(false, Ordering::SeqCst) {
+                    mute.store(true, Ordering::SeqCst);
+                }
             }
             count.take(&bytes[..length]);
             if to_server.write_all(&bytes[..length]).await.is_err() {
