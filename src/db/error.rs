@@ -1,6 +1,6 @@
 //! What can go wrong with PostgreSQL, and whether trying again can help.
 
-use tokio_postgres::error::{DbError, Severity, SqlState};
+use tokio_postgres::error::{DbError, SqlState};
 
 /// A failed exchange with PostgreSQL.
 #[derive(Debug, thiserror::Error)]
@@ -34,15 +34,6 @@ impl DatabaseError {
             // Data exceptions, integrity violations, syntax and access rules: the same again tomorrow.
             Some(code) => !matches!(&code[..2], "22" | "23" | "42"),
             None => !matches!(self, Self::Unreadable(_)),
-        }
-    }
-
-    /// Whether what was asked for may be done all the same: the connection ended before the answer, or the answer can't be read. An
-    /// error alone undoes its transaction.
-    pub fn leaves_doubt(&self) -> bool {
-        match self.db_error().map(DbError::parsed_severity) {
-            Some(severity) => matches!(severity, None | Some(Severity::Fatal | Severity::Panic)),
-            None => !matches!(self, Self::Pool(_)),
         }
     }
 

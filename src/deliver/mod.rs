@@ -8,6 +8,7 @@ pub mod attempt;
 mod connect;
 pub mod destinations;
 pub mod door;
+mod doubt;
 pub mod egress;
 mod expiring;
 pub mod heartbeat;

@@ -3,14 +3,12 @@
 //! Invariant: each that was started is returned once, also when its task failed. Who waits is woken when enough of them have ended,
 //! not for each: a turn takes many, and to look at all that a worker waits for takes a part of what a request takes.
 
-use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::model::delivery::Fence;
 use crate::model::ids::DestinationId;
 
 /// Those of a worker, of each of which a `T` comes; they end when this is dropped.
@@ -18,14 +16,12 @@ use crate::model::ids::DestinationId;
 pub struct Requests<T> {
     tasks: JoinSet<()>,
     over: Arc<Over<T>>,
-    under_way: HashSet<Fence>,
+    under_way: usize,
 }
 
 /// One that is over.
 #[derive(Debug)]
 pub struct Finished<T> {
-    /// What it was for.
-    pub fence: Fence,
     /// To whom it went.
     pub destination: DestinationId,
     /// When it ended.
@@ -64,7 +60,6 @@ impl<T> Over<T> {
 /// Says that a request is over, whatever happens to its task.
 struct Report<T> {
     over: Arc<Over<T>>,
-    fence: Fence,
     destination: DestinationId,
     ended: Option<T>,
 }
@@ -77,9 +72,8 @@ impl<T> Report<T> {
 
 impl<T> Drop for Report<T> {
     fn drop(&mut self) {
-        let Self { fence, destination, .. } = *self;
-        let (at, ended) = (Instant::now(), self.ended.take());
-        self.over.add(Finished { fence, destination, at, ended });
+        let (destination, at, ended) = (self.destination, Instant::now(), self.ended.take());
+        self.over.add(Finished { destination, at, ended });
     }
 }
 
@@ -87,46 +81,30 @@ impl<T: Send + 'static> Requests<T> {
     /// None yet.
     pub fn new() -> Self {
         let list = Mutex::new(List { finished: Vec::new(), enough: 1 });
-        Self {
-            tasks: JoinSet::new(),
-            over: Arc::new(Over { list, bell: Notify::new() }),
-            under_way: HashSet::new(),
-        }
+        Self { tasks: JoinSet::new(), over: Arc::new(Over { list, bell: Notify::new() }), under_way: 0 }
     }
 
     /// How many were started and not taken.
     pub fn len(&self) -> usize {
-        self.under_way.len()
+        self.under_way
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.under_way.is_empty()
+        self.under_way == 0
     }
 
-    /// What they are for.
-    pub fn fences(&self) -> impl Iterator<Item = Fence> {
-        self.under_way.iter().copied()
-    }
-
-    /// Starts one; no two have the same fence.
-    pub fn start(
-        &mut self,
-        fence: Fence,
-        destination: DestinationId,
-        request: impl Future<Output = T> + Send + 'static,
-    ) {
-        self.under_way.insert(fence);
-        let report = Report { over: Arc::clone(&self.over), fence, destination, ended: None };
+    /// Starts one.
+    pub fn start(&mut self, destination: DestinationId, request: impl Future<Output = T> + Send + 'static) {
+        self.under_way += 1;
+        let report = Report { over: Arc::clone(&self.over), destination, ended: None };
         self.tasks.spawn(report.on(request));
     }
 
     /// Takes those that are over.
     pub fn take_finished(&mut self) -> Vec<Finished<T>> {
         let finished = std::mem::take(&mut self.over.list().finished);
-        for over in &finished {
-            self.under_way.remove(&over.fence);
-        }
+        self.under_way -= finished.len();
         while let Some(task) = self.tasks.try_join_next() {
             if let Err(error) = task {
                 tracing::error!(%error, "a request's task failed");
@@ -162,18 +140,13 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::model::ids::NotificationId;
-
-    fn fence() -> Fence {
-        (NotificationId::new(), 1)
-    }
 
     #[tokio::test]
     async fn who_waits_for_three_is_woken_by_the_third_and_takes_all() {
         let mut requests = Requests::new();
         let (answers, waiting): (Vec<_>, Vec<_>) = (0..4).map(|_| oneshot::channel::<u8>()).unzip();
         for answer in waiting {
-            requests.start(fence(), DestinationId::new(), async move { answer.await.unwrap() });
+            requests.start(DestinationId::new(), async move { answer.await.unwrap() });
         }
         for (number, answer) in (1..=3_u8).zip(answers.into_iter().rev()) {
             assert!(requests.wait_for(3).now_or_never().is_none());
@@ -191,7 +164,7 @@ mod tests {
     async fn one_whose_task_fails_is_over_too_and_says_where_it_went() {
         let mut requests = Requests::<()>::new();
         let destination = DestinationId::new();
-        requests.start(fence(), destination, async { panic!("a bug") });
+        requests.start(destination, async { panic!("a bug") });
         requests.wait_for(1).await;
         let finished = requests.take_finished();
         assert_eq!(finished.len(), 1);

@@ -11,14 +11,13 @@ use super::attempt::Ended;
 use super::lanes::{AsOf, Lanes};
 use super::leave;
 use super::signs::Signs;
-use crate::db::error::DatabaseError;
 use crate::db::pool::Pool;
 use crate::db::transaction::{Transaction, begin};
 use crate::model::delivery::Completion;
 use crate::model::ids::WorkerId;
 use crate::outbox::claim::{Lane, claim};
 use crate::outbox::complete::complete;
-use crate::outbox::turn::{self, Taken};
+use crate::outbox::turn::{self, Failed, Taken};
 
 /// What is written, and what is asked for.
 #[derive(Debug)]
@@ -45,7 +44,7 @@ pub struct Turned {
     /// As it was; the lanes as they were found.
     pub turn: Turn,
     /// What came of it.
-    pub result: Result<Taken, DatabaseError>,
+    pub result: Result<Taken, Failed>,
 }
 
 impl Turn {
@@ -65,7 +64,7 @@ impl Turn {
         Turned { turn: self, result }
     }
 
-    async fn try_take(&mut self, pool: &Pool) -> Result<Taken, DatabaseError> {
+    async fn try_take(&mut self, pool: &Pool) -> Result<Taken, Failed> {
         let client = pool.get().await?;
         let completions: Vec<&Completion> = self.ended.iter().map(|ended| &ended.completion).collect();
         turn::take(client, self.worker, &completions, &mut self.lanes, self.total).await
@@ -89,7 +88,7 @@ impl Turn {
         lanes: &mut Lanes,
         signs: &Signs,
         hold: Duration,
-    ) -> Result<Taken, DatabaseError> {
+    ) -> Result<Taken, Failed> {
         let transaction = Transaction::on(pool.get().await?);
         let client = transaction.client()?;
         begin(client).await?;

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::{Channels, Ended, Start, deliver};
+use super::doubt::Doubts;
 use super::expiring::Expiring;
 use super::lanes::{Lanes, Spoken};
 use super::requests::{Finished, Requests};
@@ -26,7 +27,7 @@ use crate::db::pool::Pool;
 use crate::model::delivery::{Attempt, Outcome};
 use crate::model::ids::WorkerId;
 use crate::outbox::claim::Lane;
-use crate::outbox::rescue::rescue_unanswered;
+use crate::outbox::turn::Failed;
 use crate::telemetry::metrics::Metrics;
 
 /// What is due is looked for at least this often: a lost wake-up costs a second.
@@ -70,9 +71,9 @@ pub struct Worker {
     held: usize,
     /// The database refused what is in one that ended: they are written one by one until it is found.
     cautious: bool,
-    /// Under this id something may be claimed that nobody here knows of: no answer came to a commit.
-    in_doubt: Option<WorkerId>,
     /// Beside the turns.
+    doubts: Doubts,
+    /// Beside them too.
     expiring: Option<Expiring>,
     /// The earliest retry that this worker itself has scheduled.
     due: Option<Instant>,
@@ -109,7 +110,7 @@ impl Worker {
             turns: FuturesUnordered::new(),
             held: 0,
             cautious: false,
-            in_doubt: None,
+            doubts: Doubts::default(),
             expiring: None,
             due: None,
             looks: false,
@@ -231,9 +232,6 @@ impl Worker {
             self.refresh().await.inspect_err(|_| self.lanes.distrust())?;
         }
         let id = *self.id.borrow();
-        if self.in_doubt.is_some() {
-            self.clear_doubt(id).await?;
-        }
         let written = if self.cautious { self.ended.len().min(1) } else { self.ended.len() };
         self.note_signs(written);
         // After the signs: a destination that was held just now is given nothing.
@@ -284,30 +282,6 @@ impl Worker {
         }
     }
 
-    /// What was claimed by a commit that was not answered need not wait for the end of its lease.
-    async fn clear_doubt(&mut self, id: Option<WorkerId>) -> Result<(), DatabaseError> {
-        self.end_plain_turns().await?;
-        // What somebody claimed who was taken for dead since is rescued by the others.
-        if let Some(worker) = self.in_doubt.filter(|worker| Some(*worker) == id) {
-            let ended = self
-                .ended
-                .iter()
-                .map(|Ended { completion, .. }| (completion.notification, completion.number));
-            let known: Vec<_> = self.requests.fences().chain(ended).collect();
-            let rescued = rescue_unanswered(&mut self.pool.get().await?, worker, &known).await?;
-            if rescued > 0 {
-                tracing::warn!(
-                    attempts = rescued,
-                    "a claim was committed without an answer, they are owed again"
-                );
-                self.metrics.deliveries_rescued.inc_by(rescued);
-                self.look();
-            }
-        }
-        self.in_doubt = None;
-        Ok(())
-    }
-
     async fn take_alone(&mut self, turn: Turn) -> Result<usize, DatabaseError> {
         let hold = self.hold();
         let turned = turn.take_alone(&self.pool, &mut self.lanes, &self.signs, hold).await;
@@ -339,13 +313,13 @@ impl Worker {
     fn end_turn(&mut self, Turned { turn, result }: Turned, had_leave: bool) -> Result<usize, DatabaseError> {
         let taken = match result {
             Ok(taken) => taken,
-            Err(error) => {
+            Err(Failed { error, in_doubt }) => {
+                if !in_doubt.is_empty() {
+                    self.doubts.settle(self.pool.clone(), turn.worker, in_doubt, Arc::clone(&self.metrics));
+                }
                 // What the lanes were told is not in the database.
                 self.lanes.distrust();
                 let cautious = turn.cautious;
-                if turn.total > 0 && error.leaves_doubt() {
-                    self.in_doubt = Some(turn.worker);
-                }
                 self.ended.splice(..0, turn.ended);
                 self.gathering_since.get_or_insert_with(Instant::now);
                 self.suspect(&error, cautious);
@@ -395,15 +369,11 @@ impl Worker {
         let start = Start { claimed_by, leased_until, deadline, probe };
         self.metrics.deliveries_in_flight.inc();
         let destination = attempt.destination;
-        self.requests.start(
-            attempt.fence(),
-            destination,
-            deliver(Arc::clone(&self.channels), known, attempt, start),
-        );
+        self.requests.start(destination, deliver(Arc::clone(&self.channels), known, attempt, start));
     }
 
     fn collect_ended(&mut self) {
-        for Finished { destination, at, ended, .. } in self.requests.take_finished() {
+        for Finished { destination, at, ended } in self.requests.take_finished() {
             self.metrics.deliveries_in_flight.dec();
             self.lanes.finish(destination);
             // Of one whose task failed the row's lease runs out, and the attempt is recorded as unknown.

@@ -68,13 +68,6 @@ pub struct Attempt {
 /// The fence of a claim: the notification, and the attempt's number.
 pub type Fence = (NotificationId, i32);
 
-impl Attempt {
-    /// Its fence.
-    pub fn fence(&self) -> Fence {
-        (self.notification, self.number)
-    }
-}
-
 /// A finished attempt, ready for the record.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Completion {

@@ -7,7 +7,7 @@ use super::claim::{Lane, claim, read_bodies};
 use super::complete::{Completed, complete};
 use crate::db::error::DatabaseError;
 use crate::db::transaction::{Transaction, begin, commit};
-use crate::model::delivery::{Attempt, Completion};
+use crate::model::delivery::{Attempt, Completion, Fence};
 use crate::model::ids::WorkerId;
 
 /// What came of it.
@@ -17,6 +17,23 @@ pub struct Taken {
     pub completed: Completed,
     /// To be started.
     pub attempts: Vec<Attempt>,
+}
+
+/// It failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct Failed {
+    /// How.
+    pub error: DatabaseError,
+    /// What is claimed all the same if the commit was carried out: it was sent, and not answered, or not to the end.
+    pub in_doubt: Vec<Fence>,
+}
+
+impl From<DatabaseError> for Failed {
+    /// Nothing is claimed.
+    fn from(error: DatabaseError) -> Self {
+        Self { error, in_doubt: Vec::new() }
+    }
 }
 
 /// Completes and claims, all of it sent at once: only for who knows that nobody took these over, because what turns out to be accepted
@@ -30,7 +47,7 @@ pub async fn take(
     completions: &[&Completion],
     lanes: &mut [Lane],
     total: usize,
-) -> Result<Taken, DatabaseError> {
+) -> Result<Taken, Failed> {
     let transaction = Transaction::on(client);
     let client = transaction.client()?;
     let (begun, completed, attempts) =
@@ -45,11 +62,13 @@ pub async fn take(
 ///
 /// # Errors
 /// If the database is away; nothing is written then, or all of it.
-pub async fn end(transaction: Transaction, mut taken: Taken) -> Result<Taken, DatabaseError> {
+pub async fn end(transaction: Transaction, mut taken: Taken) -> Result<Taken, Failed> {
     let client = transaction.client()?;
+    let claimed = taken.attempts.iter().map(|attempt| (attempt.notification, attempt.number)).collect();
     let (read, committed) = join(read_bodies(client, &mut taken.attempts), commit(client)).await;
-    read?;
-    committed?;
+    if let Err(error) = read.and(committed) {
+        return Err(Failed { error, in_doubt: claimed });
+    }
     transaction.is_over();
     Ok(taken)
 }

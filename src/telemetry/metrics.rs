@@ -131,7 +131,7 @@ pub struct Metrics {
     pub detect_series_forgotten: Counter,
     /// Attempts on record, by outcome.
     pub delivery_attempts: Family<ByOutcome, Counter>,
-    /// Attempts whose worker died, found by this process.
+    /// Attempts whose worker died, or whose claim was committed and not answered, found by this process.
     pub deliveries_rescued: Counter,
     /// Destinations by whether they can be used.
     pub destinations: Family<ByState, Gauge>,
@@ -270,7 +270,11 @@ impl Metrics {
             metrics.detect_series_forgotten.clone(),
         );
         r.register("delivery_attempts", "Attempts on record", metrics.delivery_attempts.clone());
-        r.register("deliveries_rescued", "Attempts cut short by a crash", metrics.deliveries_rescued.clone());
+        r.register(
+            "deliveries_rescued",
+            "Attempts cut short by a crash or a broken connection",
+            metrics.deliveries_rescued.clone(),
+        );
         r.register("destinations", "Destinations by whether they can be used", metrics.destinations.clone());
         r.register("deliveries_in_flight", "Requests under way", metrics.deliveries_in_flight.clone());
         r.register_with_unit(

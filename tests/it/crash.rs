@@ -269,11 +269,34 @@ async fn a_claim_whose_commits_answer_was_lost_is_owed_again_at_once_and_what_is
     let attempts = app.attempts(id).await;
     assert_eq!(app.outcomes(id).await, ["unknown", "delivered"]);
     assert_eq!(attempts[0]["error"], "the answer to its claim was lost, and it was not sent");
+    assert_eq!(attempts[0]["started_at"], Value::Null);
     assert_eq!(app.hub.total(), 1);
     gated.open();
     courier.step_until(&app, DELIVERED, 2).await;
     assert_eq!(app.outcomes(under_way).await, ["delivered"]);
     assert_eq!(gated.requests(), 1);
+}
+
+#[tokio::test]
+async fn a_claim_that_is_committed_only_after_its_worker_gave_it_up_is_owed_again_too() {
+    const WAITS: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    const UNDER_WAY: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'";
+    let mut app = TestApp::new(&[("deliver.lease_seconds", "3600")]).await;
+    let proxy = app.put_a_proxy_before_the_database().await;
+    let mut courier = Courier::new(&app.config()).await;
+    let id = app.owe_one().await;
+    proxy.hold_next_commit();
+    courier.worker.step().await.unwrap_err();
+    // Who looks what came of it waits for that. PostgreSQL itself ends what nobody goes on with for some seconds.
+    until("somebody waits for it", async || {
+        (app.count(WAITS).await == 1 || app.count(UNDER_WAY).await == 0).then_some(())
+    })
+    .await;
+    proxy.let_commit_go();
+    courier.step_until(&app, DELIVERED, 1).await;
+    let outcomes = app.outcomes(id).await;
+    assert!(outcomes == ["unknown", "delivered"] || outcomes == ["delivered"], "{outcomes:?}");
+    assert_eq!(app.hub.total(), 1);
 }
 
 #[tokio::test]

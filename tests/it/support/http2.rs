@@ -40,7 +40,7 @@ pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 pub enum Manner {
     /// Accepts it.
     Accepts,
-    /// Accepts each with a body of so many bytes.
+    /// Accepts each with a header of so many bytes.
     Tells(usize),
     /// Accepts it, and wants no more over this connection.
     SaysFarewell,
@@ -111,8 +111,8 @@ async fn accept(mut answer: SendResponse<Bytes>, manner: &Manner, seen: &Seen) -
             }
         }
         Manner::Tells(bytes) => {
-            let mut body = answer.send_response(head, false)?;
-            body.send_data(Bytes::from(vec![b'x'; bytes]), true)?;
+            let long = Response::builder().header("x-long", "x".repeat(bytes)).body(())?;
+            drop(answer.send_response(long, true)?);
         }
         Manner::Drips => {
             let mut body = answer.send_response(head, false)?;

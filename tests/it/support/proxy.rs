@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// Forwards to one address until it is cut.
 pub struct Proxy {
@@ -15,6 +15,8 @@ pub struct Proxy {
     open: watch::Sender<bool>,
     lose_commit: Arc<AtomicBool>,
     lose_answer: Arc<AtomicBool>,
+    late_commit: Arc<AtomicBool>,
+    let_go: Arc<Notify>,
     transactions: Arc<Mutex<Vec<usize>>>,
 }
 
@@ -27,7 +29,10 @@ impl Proxy {
         let state = open.subscribe();
         let lose_commit = Arc::<AtomicBool>::default();
         let lose_answer = Arc::<AtomicBool>::default();
-        let armed = [Arc::clone(&lose_commit), Arc::clone(&lose_answer)];
+        let late_commit = Arc::<AtomicBool>::default();
+        let armed = [&lose_commit, &lose_answer, &late_commit].map(Arc::clone);
+        let let_go = Arc::<Notify>::default();
+        let late = Arc::clone(&let_go);
         let transactions = Arc::new(Mutex::new(Vec::new()));
         let counted = Arc::clone(&transactions);
         tokio::spawn(async move {
@@ -35,11 +40,18 @@ impl Proxy {
                 // Accepted and dropped: reset, as by a server that is going down.
                 if *state.borrow() {
                     let count = Count { transactions: Arc::clone(&counted), ..Count::default() };
-                    tokio::spawn(forward(client, target, state.clone(), armed.clone(), count));
+                    tokio::spawn(forward(
+                        client,
+                        target,
+                        state.clone(),
+                        armed.clone(),
+                        Arc::clone(&late),
+                        count,
+                    ));
                 }
             }
         });
-        Self { address, open, lose_commit, lose_answer, transactions }
+        Self { address, open, lose_commit, lose_answer, late_commit, let_go, transactions }
     }
 
     /// Breaks every connection and takes no more.
@@ -63,6 +75,16 @@ impl Proxy {
         self.lose_answer.store(true, Ordering::SeqCst);
     }
 
+    /// The connection of the next COMMIT breaks before it, and the server gets it only when it is let go, as from a network that kept it.
+    pub fn hold_next_commit(&self) {
+        self.late_commit.store(true, Ordering::SeqCst);
+    }
+
+    /// The server gets it now.
+    pub fn let_commit_go(&self) {
+        self.let_go.notify_one();
+    }
+
     /// How many statements each transaction had that was committed since this was asked last, BEGIN and COMMIT not counted.
     pub fn statements_of_each_transaction(&self) -> Vec<usize> {
         std::mem::take(&mut self.transactions.lock().unwrap())
@@ -78,18 +100,24 @@ async fn forward(
     mut client: TcpStream,
     target: SocketAddr,
     mut state: watch::Receiver<bool>,
-    [lose_commit, lose_answer]: [Arc<AtomicBool>; 2],
+    [lose_commit, lose_answer, late_commit]: [Arc<AtomicBool>; 3],
+    let_go: Arc<Notify>,
     mut count: Count,
 ) {
     let Ok(mut server) = TcpStream::connect(target).await else { return };
     let (mut from_client, mut to_client) = client.split();
     let (mut from_server, mut to_server) = server.split();
+    let mut late = None;
     let mute = AtomicBool::new(false);
     let up = async {
         let mut bytes = vec![0; 65_536];
         while let Ok(length @ 1..) = from_client.read(&mut bytes).await {
             if bytes[..length].windows(6).any(|window| window == b"COMMIT") {
                 if lose_commit.swap(false, Ordering::SeqCst) {
+                    break;
+                }
+                if late_commit.swap(false, Ordering::SeqCst) {
+                    late = Some(bytes[..length].to_vec());
                     break;
                 }
                 if lose_answer.swap(false, Ordering::SeqCst) {
@@ -105,7 +133,12 @@ async fn forward(
     let down = async {
         let mut bytes = vec![0; 65_536];
         while let Ok(length @ 1..) = from_server.read(&mut bytes).await {
-            if mute.load(Ordering::SeqCst) || to_client.write_all(&bytes[..length]).await.is_err() {
+            if !mute.load(Ordering::SeqCst) {
+                if to_client.write_all(&bytes[..length]).await.is_err() {
+                    break;
+                }
+            } else if bytes[..length].windows(6).any(|window| window == b"COMMIT") {
+                // It is carried out.
                 break;
             }
         }
@@ -114,6 +147,14 @@ async fn forward(
         () = up => {}
         () = down => {}
         _ = state.wait_for(|open| !open) => {}
+    }
+    if let Some(commit) = late {
+        drop(client);
+        let_go.notified().await;
+        let _ = server.write_all(&commit).await;
+        // Until it is carried out, and it is seen that nobody is there.
+        let _ = server.shutdown().await;
+        let _ = tokio::io::copy(&mut server, &mut tokio::io::sink()).await;
     }
 }
 

@@ -23,6 +23,8 @@ const FORBIDDEN: &[u8] = b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\nconnec
 pub enum Manner {
     /// Sends these bytes and closes.
     Bytes(Vec<u8>),
+    /// Sends these bytes, and waits for the next request.
+    Keeps(Vec<u8>),
     /// Accepts what does not contain this, and forbids the rest.
     Forbids(&'static str),
     /// Reads and says nothing.
@@ -151,6 +153,11 @@ where
     state.seen.requests.send_modify(|requests| *requests += 1);
     match &state.manner {
         Manner::Bytes(bytes) => stream.write_all(bytes).await?,
+        Manner::Keeps(bytes) => loop {
+            stream.write_all(bytes).await?;
+            read_request(&mut stream).await?;
+            state.seen.requests.send_modify(|requests| *requests += 1);
+        },
         Manner::Forbids(text) if request.contains(text) => stream.write_all(FORBIDDEN).await?,
         Manner::Forbids(_) => stream.write_all(ACCEPTED).await?,
         Manner::Silent | Manner::Deaf | Manner::Http2(_) => std::future::pending().await,
