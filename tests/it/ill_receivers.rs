@@ -105,7 +105,7 @@ async fn interim_answers_for_ever_end_at_the_deadline_and_cost_no_memory() {
 /// What HTTP sets no end to, without end: to as many requests at once as one destination may have, and to more when they ended.
 #[tokio::test]
 async fn whatever_a_receiver_pours_out_without_end_delays_nobody_else() {
-    const OWED: usize = 48;
+    const OWED: usize = 32;
     let (app, process) = worker(&[UNHURRIED]).await;
     let before = process.peak_bytes();
     let of = |id| format!("SELECT count(*) FROM delivery_attempts WHERE destination_id = '{id}'");
